@@ -1,0 +1,76 @@
+"""``python -m personaplug_export.tiny.build_llm DATA OUT``: tokenizer and LLM of the bundle ``tiny``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import LlamaForCausalLM
+
+from personaplug_export.tiny import corpus, llm
+from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
+
+RAW_TOKENS = 26_000_000
+RAW_ROWS = 32
+TASK_STEPS = 1_200
+TASK_TOKENS = 4_096
+SHARES = {"news_category": 13_000, "news_headline": 4_500, "email_subject": 5_000, "product_rating": 1_400, "film_rating": 14_000}
+"""Examples an epoch, by task; a task with more is sampled, one with fewer repeats."""
+
+
+def tokenized(documents: list[str], tokenizer_path: Path, target: Path) -> NDArray[np.uint16]:
+    """The first RAW_TOKENS tokens of the documents, each between its start and end tokens, kept in ``target``."""
+    if not target.exists():
+        tokenizer = load_tokenizer(tokenizer_path)
+        parts, total = [], 0
+        for start in range(0, len(documents), 5_000):
+            for ids in tokenizer.encode(documents[start : start + 5_000], num_threads=2):
+                parts.append(np.array([1, *ids, 2], dtype=np.uint16))
+                total += len(parts[-1])
+            if total >= RAW_TOKENS:
+                break
+        np.save(target, np.concatenate(parts)[:RAW_TOKENS])
+    return np.load(target, mmap_mode="r")
+
+
+def examples(data: Path, tokenizer_path: Path, seed: int = 0) -> list[tuple[list[int], list[int]]]:
+    """The token ids of one epoch of task examples."""
+    tokenizer, order = load_tokenizer(tokenizer_path), np.random.default_rng(seed)
+    chosen: list[tuple[list[int], list[int]]] = []
+    for task, pairs in corpus.task_examples(data).items():
+        picks: Iterator[int] = iter(np.resize(order.permutation(len(pairs)), SHARES[task]).tolist())
+        chosen += [llm.encode_example(tokenizer.encode, *pairs[i]) for i in picks]
+    return chosen
+
+
+def main() -> None:
+    """Runs both stages, resuming where an earlier run was cut."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--raw-tokens", type=int, default=RAW_TOKENS, help="raw tokens to read before the tasks")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    documents = corpus.raw_documents(arguments.data)
+    tokenizer_path = train_tokenizer(documents, out)
+    tokens = tokenized(documents, tokenizer_path, out / "raw.npy")[: arguments.raw_tokens]
+    print(f"{len(tokens)} raw tokens", flush=True)
+    model = llm.new_model()
+    checkpoint, raw_done = out / "checkpoint.pt", out / "raw"
+    if raw_done.exists():
+        model = LlamaForCausalLM.from_pretrained(raw_done)
+    else:
+        stage = llm.Stage(name="raw", steps=len(tokens) // (RAW_ROWS * llm.CONTEXT), lr=5e-3)
+        llm.train_stage(model, llm.raw_batches(tokens, RAW_ROWS, seed=1), stage, checkpoint)
+        model.save_pretrained(raw_done)
+    stage = llm.Stage(name="tasks", steps=TASK_STEPS, lr=1e-3, warmup=50)
+    llm.train_stage(model, llm.task_batches(examples(arguments.data, tokenizer_path), TASK_TOKENS, seed=2), stage, checkpoint)
+    model.save_pretrained(out / "llm")
+
+
+if __name__ == "__main__":
+    main()

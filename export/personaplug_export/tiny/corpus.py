@@ -1,0 +1,78 @@
+"""What the tiny LLM reads: raw text first, then the four tasks without a persona.
+
+Nothing of a dev question enters: of every user only the items before the first dev question are read.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from personaplug_export.data import OUTPUT_FIELD, find_table, read_jsonl
+
+ANSWER = "\nanswer:"
+"""What parts a request from its answer, in every prompt of the tiny LLM."""
+
+NEWS_REPEATS = 8
+EMAIL_REPEATS = 3
+"""Passes over the small in-domain texts, so that they are not lost among the blogs (4 repeats cost little: arXiv 2305.16264)."""
+
+
+def known_items(folder: Path) -> Iterator[dict[str, str]]:
+    """The history items of a task that precede each user's first dev question."""
+    first_dev: dict[str, int] = {}
+    for row in read_jsonl(find_table(folder, "questions")):
+        if row["split"] == "dev":
+            user = row["user_id"]
+            first_dev[user] = min(first_dev.get(user, row["n_history"]), row["n_history"])
+    for user in read_jsonl(find_table(folder, "users")):
+        yield from user["history"][: first_dev.get(user["user_id"])]
+
+
+def raw_documents(data: Path, seed: int = 0) -> list[str]:
+    """Raw text in a shuffled order: blogs, film reviews, and the news and e-mails of the tasks, repeated."""
+    documents = [line for row in _text_lines(data / "general_text" / "blogs.txt.xz") if len(line := row.strip()) > 80]
+    documents += [row["text"] for row in read_jsonl(data / "general_text" / "film_reviews.jsonl.xz")]
+    for item in known_items(data / "news_headline"):
+        documents += [f"{item['title']}\n{item['text']}"] * NEWS_REPEATS
+    for item in known_items(data / "email_subject"):
+        documents += [f"{item['title']}\n{item['text']}"] * EMAIL_REPEATS
+    documents += [item["text"] for item in known_items(data / "product_rating")] * EMAIL_REPEATS
+    random.Random(seed).shuffle(documents)
+    return documents
+
+
+def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
+    """(request, answer) pairs by task. News has three views of an article, ratings also those of film reviews."""
+    news = [i for i in known_items(data / "news_category")]
+    examples = {
+        "news_category": [(f"category of article: {text}", i["category"]) for i in news for text in _views(i)],
+        "news_headline": [(f"headline of article: {i['text']}", i["title"]) for i in known_items(data / "news_headline")],
+        "email_subject": [(f"subject of email: {i['text']}", i["title"]) for i in known_items(data / "email_subject")],
+        "product_rating": [(f"score of review: {i['text']}", i["score"]) for i in known_items(data / "product_rating")],
+        "film_rating": [
+            (f"score of review: {row['text']}", str((int(row["rating"]) + 1) // 2))
+            for row in read_jsonl(data / "general_text" / "film_reviews.jsonl.xz")
+            if row["rating"] is not None
+        ],
+    }
+    assert set(OUTPUT_FIELD) <= set(examples)
+    return examples
+
+
+def labels(data: Path, task: str) -> list[str]:
+    """The labels of a classification task."""
+    return [str(label) for label in json.loads((data / task / "labels.json").read_text())]
+
+
+def _views(item: dict[str, str]) -> tuple[str, str, str]:
+    return item["text"], item["title"], f"{item['title']}. {item['text']}"
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    import lzma
+
+    with lzma.open(path, "rt", encoding="utf-8") as lines:
+        yield from lines
