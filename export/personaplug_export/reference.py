@@ -1,0 +1,156 @@
+"""PPlug in PyTorch, as the paper writes it (arXiv 2409.11901, section 3): the reference that the runtime is held to.
+
+    h_i = Enc_his(item i)                    frozen, computed outside
+    q   = normalize(Head(Enc_input(x)))      eq. 2; the head is the light form, the encoder itself may be trained too
+    w_i = softmax_i(t q.h_i)                 eq. 4; the paper has t = 1, here it can be learned
+    P   = norm * unit(sum_i w_i Proj(h_i))   eq. 5; the scale is the LLM's own mean token-row norm, not a constant
+    LLM input = [ I ; P ; Emb(x) ]           section 3.3
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlugConfig:
+    """The shape of a plug. d: width of the encoder's vectors; H: embedding width of the LLM."""
+
+    vector_width: int
+    """d"""
+    embedding_width: int
+    """H"""
+    persona_tokens: int = 1
+    """k, the rows that the personal embedding takes in the prompt; 1 in the paper"""
+    instruction_rows: int = 1
+    """r, the rows of the instruction embedding; 1 in the paper"""
+    token_norm: float = 1.0
+    """mean L2 norm of the LLM's token rows; every row of P and I has it"""
+    learned_temperature: bool = True
+    """learn the softmax temperature t, from 10; False keeps the paper's 1"""
+    subtract_mean: bool = True
+    """subtract the mean vector of the population from every item before it is projected"""
+    input_encoder: str = "head"
+    """"head": a linear map on the frozen encoder's vector; "full": the input encoder itself was trained"""
+
+
+class Projector(nn.Module):
+    """Proj: Linear(d, H) - GELU - Linear(H, kH), applied to each item before the sum (eq. 5)."""
+
+    def __init__(self, config: PlugConfig) -> None:
+        super().__init__()
+        self.shape = (config.persona_tokens, config.embedding_width)
+        self.register_buffer("mean", torch.zeros(config.vector_width))
+        self.inner = nn.Linear(config.vector_width, config.embedding_width)
+        self.outer = nn.Linear(config.embedding_width, config.persona_tokens * config.embedding_width)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(..., d) to (..., k, H)."""
+        rows = self.outer(nn.functional.gelu(self.inner(vectors - self.mean)))
+        return rows.unflatten(-1, self.shape)
+
+
+class InputHead(nn.Module):
+    """The trained part of a light input encoder: a linear map that starts as the identity, then unit length."""
+
+    def __init__(self, config: PlugConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.vector_width, config.vector_width)
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(..., d) to (..., d), of unit length."""
+        return nn.functional.normalize(self.linear(vectors), dim=-1)
+
+
+class Aggregator(nn.Module):
+    """Input-aware attention over the history, and the scale of the personal embedding (eqs. 4 and 5).
+
+    With a single "item" that is the mean of all projections, the weights are 1 and the result is the static persona.
+    """
+
+    def __init__(self, config: PlugConfig) -> None:
+        super().__init__()
+        self.token_norm = config.token_norm
+        start = math.log(10.0) if config.learned_temperature else 0.0
+        self.log_temperature = nn.Parameter(torch.tensor(start), requires_grad=config.learned_temperature)
+
+    def forward(
+        self, query: Tensor, vectors: Tensor, projections: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """query (..., d), vectors (..., n, d), projections (..., n, k, H) to persona (..., k, H) and weights (..., n).
+
+        ``mask`` (..., n) is False where an item is padding.
+        """
+        scores = self.log_temperature.exp() * (vectors @ query.unsqueeze(-1)).squeeze(-1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1)
+        flat = projections.flatten(-2)
+        total = (weights.unsqueeze(-2) @ flat).squeeze(-2).unflatten(-1, projections.shape[-2:])
+        return scale_rows(total, self.token_norm), weights
+
+
+class Plug(nn.Module):
+    """The trained parts for one LLM: instruction embedding I, projector, aggregator, input head, cold-start rows."""
+
+    def __init__(self, config: PlugConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.projector = Projector(config)
+        self.aggregator = Aggregator(config)
+        self.input_head = InputHead(config)
+        self._instruction = nn.Parameter(torch.randn(config.instruction_rows, config.embedding_width))
+        self._cold_start = nn.Parameter(torch.randn(config.persona_tokens, config.embedding_width))
+
+    @property
+    def instruction(self) -> Tensor:
+        """I, shape (r, H)."""
+        return scale_rows(self._instruction, self.config.token_norm)
+
+    @property
+    def cold_start(self) -> Tensor:
+        """The persona of a user without history, shape (k, H)."""
+        return scale_rows(self._cold_start, self.config.token_norm)
+
+    def query(self, vectors: Tensor) -> Tensor:
+        """q from the input encoder's vectors, (..., d) to (..., d)."""
+        return self.input_head(vectors) if self.config.input_encoder == "head" else vectors
+
+    def persona(self, query: Tensor, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+        """P of histories (..., n, d); an empty history (no True in its mask row) gets the cold-start rows."""
+        persona, _ = self.aggregator(query, vectors, self.projector(vectors), mask)
+        if mask is None:
+            return persona
+        return torch.where(mask.any(-1)[..., None, None], persona, self.cold_start)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``plug.json`` and ``plug.safetensors``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plug.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / "plug.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Plug:
+        """Reads what :meth:`save` wrote."""
+        plug = cls(PlugConfig(**json.loads((folder / "plug.json").read_text())))
+        plug.load_state_dict(load_file(folder / "plug.safetensors"))
+        return plug.eval()
+
+
+def scale_rows(rows: Tensor, norm: float) -> Tensor:
+    """Rows (..., H) brought to the L2 norm ``norm``; a row of zeros stays zero."""
+    return rows * (norm / rows.norm(dim=-1, keepdim=True).clamp_min(1e-6))
+
+
+def mean_token_norm(table: Tensor) -> float:
+    """Mean L2 norm of a token-embedding table (vocabulary, H): the scale at which the LLM expects its input."""
+    return float(table.detach().float().norm(dim=-1).mean())
