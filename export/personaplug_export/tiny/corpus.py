@@ -53,7 +53,7 @@ def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
         "email_subject": [(f"subject of email: {i['text']}", i["title"]) for i in known_items(data / "email_subject")],
         "product_rating": [(f"score of review: {i['text']}", i["score"]) for i in known_items(data / "product_rating")],
         "film_rating": [
-            (f"score of review: {row['text']}", str((int(row["rating"]) + 1) // 2))
+            (f"score of review: {row['text'][:400]}", str((int(row["rating"]) + 1) // 2))
             for row in read_jsonl(data / "general_text" / "film_reviews.jsonl.xz")
             if row["rating"] is not None
         ],

@@ -1,0 +1,73 @@
+"""personaplug-edge: one frozen LLM that answers everybody in their own way, on the device.
+
+    from personaplug_edge import PersonaPlug
+
+    plug = PersonaPlug.load("tiny")
+    anna = plug.user("anna")
+    anna.remember("The senator's bill failed in committee.", output="politics")
+    print(plug.generate("headline of article: ...", user=anna).text)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from personaplug_edge.bundle import Bundle
+    from personaplug_edge.engine import LLM, Chunk, Generation
+    from personaplug_edge.errors import PersonaPlugError
+    from personaplug_edge.plug import PersonaPlug
+    from personaplug_edge.prompt import Prompt
+    from personaplug_edge.results import Attribution, Choice, Reply, Score
+    from personaplug_edge.sampling import Sampling
+    from personaplug_edge.store import HistoryStore, Item, NewItem
+    from personaplug_edge.user import User
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Attribution": "results",
+    "Bundle": "bundle",
+    "Choice": "results",
+    "Chunk": "engine",
+    "Generation": "engine",
+    "HistoryStore": "store",
+    "Item": "store",
+    "LLM": "engine",
+    "NewItem": "store",
+    "PersonaPlug": "plug",
+    "PersonaPlugError": "errors",
+    "Prompt": "prompt",
+    "Reply": "results",
+    "Sampling": "sampling",
+    "Score": "results",
+    "User": "user",
+}
+__all__ = [
+    "LLM",
+    "Attribution",
+    "Bundle",
+    "Choice",
+    "Chunk",
+    "Generation",
+    "HistoryStore",
+    "Item",
+    "NewItem",
+    "PersonaPlug",
+    "PersonaPlugError",
+    "Prompt",
+    "Reply",
+    "Sampling",
+    "Score",
+    "User",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that importing the package costs nothing.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,104 @@
+"""Histories as arrays in memory: what the aggregator reads at every request.
+
+An entry is good while the store says that nothing but appended items happened since, so that changes by other processes
+are seen too; appended items are read alone. Entries are dropped by age of use when they outgrow a number of bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personaplug_edge.store import History, HistoryStore
+
+
+class GrowingArray:
+    """Rows of float32 that are appended in amortized O(1) and read as one contiguous array."""
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self._data, self._count = rows, len(rows)
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """The rows so far; a view that later appends do not change."""
+        return self._data[: self._count]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, spare room included."""
+        return int(self._data.nbytes)
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Adds rows; an older view keeps seeing the rows it saw."""
+        needed = self._count + len(rows)
+        if needed > len(self._data):
+            grown = np.empty((max(needed, 2 * len(self._data)), *rows.shape[1:]), dtype=np.float32)
+            grown[: self._count] = self.rows
+            self._data = grown
+        self._data[self._count : needed] = rows
+        self._count = needed
+
+
+@dataclass
+class _Entry:
+    revision: int
+    ids: list[int]
+    vectors: GrowingArray
+    projections: GrowingArray
+
+    @property
+    def nbytes(self) -> int:
+        return self.vectors.nbytes + self.projections.nbytes + 8 * len(self.ids)
+
+    def history(self) -> History:
+        return History(np.array(self.ids, dtype=np.int64), self.vectors.rows, self.projections.rows)
+
+
+class HistoryCache:
+    """Arrays by user id, for one store, one encoder and one bundle. Thread-safe."""
+
+    def __init__(self, store: HistoryStore, encoder_key: str, bundle_key: str, max_bytes: int = 256 << 20) -> None:
+        self._store, self._keys, self._max_bytes = store, (encoder_key, bundle_key), max_bytes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, user: str) -> History:
+        """The user's history now: ids (n,), vectors (n, d), projections (n, k, H); n is 0 for an unknown user."""
+        with self._lock:
+            changes = self._store.changes(user)
+            entry = self._entries.get(user)
+            if entry is None or changes.rewritten > entry.revision:
+                entry = self._load(user, changes.revision)
+            elif changes.revision != entry.revision:
+                self._extend(user, entry, changes.revision)
+            self._entries[user] = entry
+            self._entries.move_to_end(user)
+            self._shrink()
+            return entry.history()
+
+    def drop(self, user: str) -> None:
+        """Forgets a user's arrays at once."""
+        with self._lock:
+            self._entries.pop(user, None)
+
+    def _load(self, user: str, revision: int) -> _Entry:
+        history = self._store.matrix(user, *self._keys)
+        return _Entry(revision, history.ids.tolist(), GrowingArray(history.vectors), GrowingArray(history.projections))
+
+    def _extend(self, user: str, entry: _Entry, revision: int) -> None:
+        news = self._store.matrix(user, *self._keys, after_id=entry.ids[-1] if entry.ids else 0)
+        if len(news) and not entry.ids:
+            entry.vectors, entry.projections = GrowingArray(news.vectors), GrowingArray(news.projections)
+        elif len(news):
+            entry.vectors.append(news.vectors)
+            entry.projections.append(news.projections)
+        entry.ids += news.ids.tolist()
+        entry.revision = revision
+
+    def _shrink(self) -> None:
+        while len(self._entries) > 1 and sum(e.nbytes for e in self._entries.values()) > self._max_bytes:
+            self._entries.popitem(last=False)

@@ -1,0 +1,107 @@
+"""The same persona in an existing ``llama_cpp.Llama`` object.
+
+The rows are decoded at the first positions of its context, and placeholder ids stand for them. ``create_completion``
+takes token ids and reuses the longest prefix that equals what its context holds, so a prompt that starts with the
+placeholders continues after the persona:
+
+    ids = attach(llama, personalized.prompt)
+    llama.create_completion(ids, max_tokens=32)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personaplug_edge.errors import ContextFullError, DimensionError, EngineError, PromptError
+from personaplug_edge.prompt import Prompt
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+
+def attach(llama: Llama, prompt: Prompt) -> list[int]:
+    """Decodes a prompt's spans up to its last row into an emptied ``llama`` and returns ids for the whole prompt.
+
+    Rows stand in the ids as placeholders drawn from their SHA-256, so that different personas never look alike to the
+    prefix reuse. The ids are good for the next call only: whatever resets ``llama`` drops the persona, and a call with
+    stale ids would read the placeholders as text.
+
+    Raises:
+        PromptError: the prompt ends in rows, or ``llama`` keeps a cache of states (it would outlive the persona).
+        DimensionError: a row is not of the LLM's embedding width or not finite.
+        ContextFullError: the prompt does not fit the context.
+        EngineError: llama.cpp failed to decode; ``llama`` was reset.
+    """
+    if llama.cache is not None:
+        raise PromptError(
+            "this Llama object has a cache of states (set_cache), which would keep one user's persona for later calls; "
+            "expected none: call llama.set_cache(None) first"
+        )
+    if not prompt.spans or not isinstance(prompt.spans[-1], list):
+        raise PromptError("expected a prompt that ends in token ids, after which llama_cpp can continue; got rows or nothing")
+    if len(prompt) >= llama.n_ctx():
+        raise ContextFullError(f"the prompt takes {len(prompt)} positions and the context has {llama.n_ctx()}; raise n_ctx")
+    spans = [span if isinstance(span, list) else _checked(span, llama.n_embd()) for span in prompt.spans]
+    llama.reset()
+    llama._ctx.kv_cache_clear()
+    ids: list[int] = []
+    try:
+        for span in spans[:-1]:
+            if isinstance(span, list):
+                llama.eval(span)
+                ids += span
+            else:
+                _decode_rows(llama, span, start=len(ids))
+                marks = _placeholders(span, llama.n_vocab())
+                llama.input_ids[len(ids) : len(ids) + len(marks)] = marks
+                ids += marks
+                llama.n_tokens = len(ids)
+    except BaseException:
+        llama.reset()
+        llama._ctx.kv_cache_clear()
+        raise
+    last = spans[-1]
+    assert isinstance(last, list)
+    return ids + last
+
+
+def _checked(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise DimensionError(f"expected rows of shape (rows, {width}), the LLM's embedding width; got {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise DimensionError("expected finite rows; got NaN or infinity")
+    return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def _placeholders(rows: NDArray[np.float32], vocabulary: int) -> list[int]:
+    """One id a row, drawn from the SHA-256 of all rows."""
+    digest = hashlib.sha256(rows.tobytes()).digest()
+    seed = int.from_bytes(digest, "little")
+    return np.random.default_rng(seed).integers(0, vocabulary, len(rows)).tolist()
+
+
+def _decode_rows(llama: Llama, rows: NDArray[np.float32], start: int) -> None:
+    """One llama_decode of embedding rows at positions from ``start``, in pieces of at most n_batch."""
+    import llama_cpp as api
+
+    for first in range(0, len(rows), llama.n_batch):
+        part = rows[first : first + llama.n_batch]
+        batch = api.llama_batch_init(len(part), part.shape[1], 1)
+        try:
+            ctypes.memmove(batch.embd, part.ctypes.data, part.nbytes)
+            batch.n_tokens = len(part)
+            for i in range(len(part)):
+                batch.pos[i] = start + first + i
+                batch.n_seq_id[i] = 1
+                batch.seq_id[i][0] = 0
+                batch.logits[i] = 0
+            code = api.llama_decode(llama.ctx, batch)
+        finally:
+            api.llama_batch_free(batch)
+        if code != 0:
+            raise EngineError(f"llama_decode returned {code} for {len(part)} persona rows; the Llama object was reset")

@@ -1,0 +1,1 @@
+"""Personalisation methods, one file each: a user and a request become a prompt."""

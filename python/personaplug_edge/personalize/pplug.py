@@ -1,0 +1,56 @@
+"""PPlug (arXiv 2409.11901): the personal embedding of a user for a request, and its static form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personaplug_edge.embedder import UserEmbedder
+
+
+@dataclass(frozen=True)
+class Persona:
+    """Persona rows and where they come from."""
+
+    rows: NDArray[np.float32]
+    """(k, embedding width)"""
+    weights: NDArray[np.float32]
+    """(n,) the weight of each history item; empty for a cold start and for the static form"""
+
+
+def query_persona(
+    embedder: UserEmbedder, query: NDArray[np.float32], vectors: NDArray[np.float32], projections: NDArray[np.float32]
+) -> Persona:
+    """Input-aware attention over the history (eqs. 4 and 5).
+
+    Args:
+        query: (d,) the request through the input encoder.
+        vectors: (n, d) the history through the behavior encoder; n may be 0.
+        projections: (n, k, H) the projected history.
+    """
+    if not len(vectors):
+        return cold_start(embedder)
+    result = embedder.aggregate(query, vectors, projections)
+    return Persona(result.persona, result.weights)
+
+
+def static_persona(embedder: UserEmbedder, total: NDArray[np.float64], count: int) -> Persona:
+    """The mean of all projections at the scale of a token: the same for every request, so it can be kept.
+
+    Args:
+        total: (k, H) sum of the projected history.
+        count: items in it; 0 gives the cold start.
+    """
+    if not count:
+        return cold_start(embedder)
+    mean = (total / count).astype(np.float32)[None]
+    blank = np.zeros((1, embedder.width), dtype=np.float32)
+    # Attention over one item weighs it 1, whatever the query: the aggregator then only scales the mean.
+    return Persona(embedder.aggregate(blank[0], blank, mean).persona, np.zeros(0, dtype=np.float32))
+
+
+def cold_start(embedder: UserEmbedder) -> Persona:
+    """The bundle's trained rows for a user without history."""
+    return Persona(embedder.cold_start, np.zeros(0, dtype=np.float32))

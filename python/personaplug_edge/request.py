@@ -1,0 +1,54 @@
+"""From a request's text to token ids, as the plug was trained to see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from personaplug_edge.errors import PromptError, TextError
+
+if TYPE_CHECKING:
+    from personaplug_edge.bundle import PromptFacts
+    from personaplug_edge.engine import LLM
+
+
+class RequestText:
+    """The bundle's template around a request, tokenized."""
+
+    def __init__(self, facts: PromptFacts, llm: LLM) -> None:
+        self._facts, self._llm = facts, llm
+        self._before, _, self._after = facts.template.partition("{input}")
+        self.start = [llm.model.bos] if llm.model.bos >= 0 else []
+        """the start token, if the LLM has one"""
+
+    def tokens(self, text: str, *, cut: bool = False) -> list[int]:
+        """Token ids of a request in its template; with ``cut``, at most ``max_input_tokens`` of them.
+
+        Raises:
+            TextError: the text is empty or not valid Unicode.
+        """
+        if not text.strip():
+            raise TextError("expected a request with some text; got none")
+        ids = self._llm.tokenize(self._framed(text))
+        while cut and len(ids) > self._facts.max_input_tokens:
+            text = text[: int(len(text) * self._facts.max_input_tokens / len(ids))]
+            if not text:
+                raise PromptError(f"max_input_tokens ({self._facts.max_input_tokens}) is smaller than the template itself")
+            ids = self._llm.tokenize(self._framed(text))
+        return ids
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """Token ids of an answer after a request in the template, with the LLM's end token.
+
+        Tokenized together with the end of the template, since a token may join their border.
+        """
+        if not answer.strip():
+            raise TextError("expected an answer with some text; got none")
+        frame = self._framed("x")
+        before = self._llm.tokenize(frame)
+        whole = self._llm.tokenize(f"{frame} {answer.strip()}")
+        if whole[: len(before)] != before:
+            raise PromptError(f"the template {self._facts.template!r} and an answer share a token; end the template in punctuation")
+        return whole[len(before) :] + ([self._llm.model.eos] if self._llm.model.eos >= 0 else [])
+
+    def _framed(self, text: str) -> str:
+        return f"{self._before}{text}{self._after}"

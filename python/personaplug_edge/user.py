@@ -1,0 +1,99 @@
+"""One user of a :class:`personaplug_edge.PersonaPlug`: remember, look, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personaplug_edge.store import Added, Item, NewItem
+
+if TYPE_CHECKING:
+    from personaplug_edge.plug import PersonaPlug
+
+REMEMBER_BATCH = 64
+"""Items that are encoded and stored in one transaction: what a kill can cost at most."""
+
+
+class User:
+    """A user's history. Cheap to make; holds no data of its own."""
+
+    def __init__(self, plug: PersonaPlug, user_id: str) -> None:
+        self.id = user_id
+        self._plug = plug
+
+    def __repr__(self) -> str:
+        return f"User({self.id!r}, items={len(self)})"
+
+    def __len__(self) -> int:
+        return self._plug.store.count(self.id)
+
+    def remember(self, text: str, *, output: str = "", time: float | None = None, source: str = "") -> int:
+        """Adds one item and returns its id; an item that is known already keeps its id.
+
+        Args:
+            text: what the user wrote or acted on.
+            output: what the user made of it (a title, a category, a score), if anything.
+            time: seconds since 1970, if known.
+            source: where it comes from, for the app's own use.
+
+        Raises:
+            TextError: the text is empty, too long or not valid Unicode. Nothing is stored.
+            StoreError: the store cannot be written. Nothing is stored.
+        """
+        return self.remember_all([NewItem(text, output, time, source)]).ids[0]
+
+    def remember_all(
+        self, items: Iterable[NewItem | str | tuple[str, str]], progress: Callable[[int], None] | None = None
+    ) -> Added:
+        """Adds items in their order, REMEMBER_BATCH a transaction; ``progress`` gets the number done so far.
+
+        Returns the ids and which items were new. After an error or a kill, whole batches are stored or not at all, and
+        the same call made again stores only what is missing.
+        """
+        ids: list[int] = []
+        new: list[bool] = []
+        source: Iterator[NewItem] = (_as_item(item) for item in items)
+        while batch := list(islice(source, REMEMBER_BATCH)):
+            added = self._plug.remember(self.id, batch)
+            ids += added.ids
+            new += added.new
+            if progress:
+                progress(len(ids))
+        return Added(ids, new)
+
+    def history(self, *, limit: int | None = None, offset: int = 0, newest_first: bool = False) -> list[Item]:
+        """Items in the order they were added."""
+        return self._plug.store.list(self.id, limit=limit, offset=offset, newest_first=newest_first)
+
+    def search(self, text: str) -> list[Item]:
+        """Items that contain ``text``, in any case."""
+        return self._plug.store.search(self.id, text)
+
+    def edit(self, item_id: int, *, text: str | None = None, output: str | None = None) -> None:
+        """Changes an item; its vectors are made anew in the same transaction."""
+        self._plug.edit(self.id, item_id, text=text, output=output)
+
+    def forget(self, item_id: int) -> None:
+        """Deletes an item with its vectors, from the database's bytes too."""
+        self._plug.forget(self.id, item_id)
+
+    def erase(self) -> None:
+        """Deletes the user: items, vectors, projections, caches, and the bytes on disk."""
+        self._plug.erase(self.id)
+
+    def persona(self, text: str | None = None) -> NDArray[np.float32]:
+        """The persona rows (k, embedding width) for a request, or the static ones without."""
+        mode: Any = "static" if text is None else "query"
+        rows = self._plug.personalize(text or "", user=self, persona=mode).persona
+        assert rows is not None
+        return rows
+
+
+def _as_item(item: NewItem | str | tuple[str, str]) -> NewItem:
+    if isinstance(item, NewItem):
+        return item
+    return NewItem(item) if isinstance(item, str) else NewItem(*item)
