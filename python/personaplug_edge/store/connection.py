@@ -1,0 +1,198 @@
+"""One SQLite connection behind a lock: opened with care, reopened after a fork, every use a transaction.
+
+One connection a store is enough: SQLite serializes writers anyway, and reads take milliseconds. It makes a store safe
+to share between threads; several processes each open their own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from personaplug_edge.errors import StoreError
+from personaplug_edge.store.failures import store_error, translated
+from personaplug_edge.store.migrations import MIGRATIONS, file_version, migrate
+
+MEMORY = ":memory:"
+
+_inherited: list[sqlite3.Connection] = []
+"""Connections of a parent process: kept, not closed, as SQLite forbids using one across a fork, closing included."""
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def _contains(text: str, folded: str) -> bool:
+    return folded in _fold(text)
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+class Database:
+    """The connection to one file (or ``":memory:"``), which ``timeout`` seconds at most waits for other processes."""
+
+    def __init__(self, path: str | Path, *, read_only: bool, timeout: float) -> None:
+        self.path = str(path)
+        self.in_memory = self.path == MEMORY
+        self.read_only = read_only
+        self.timeout = timeout
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._connection: sqlite3.Connection | None = self._open()
+
+    # -- opening
+
+    def _open(self) -> sqlite3.Connection:
+        with translated(self.path):
+            try:
+                if self.in_memory:
+                    return self._prepare(sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False))
+                path = Path(os.path.abspath(self.path))
+                self._check_path(path)
+                if not self.read_only:
+                    # A history is personal data: the owner's alone. SQLite gives -wal and -shm the same mode.
+                    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                return self._connect(path)
+            except ValueError as error:  # a NUL in the path
+                raise store_error(self.path, error) from error
+
+    def _check_path(self, path: Path) -> None:
+        if path.is_dir():
+            raise StoreError(
+                f"history store {path} is a folder; give the path of a file, for example {path / 'history.db'}"
+            )
+        if not path.parent.is_dir():
+            raise StoreError(f"history store {path}: the folder {path.parent} does not exist; create it first")
+        if path.exists() and not path.is_file():
+            raise StoreError(f"history store {path} is not a plain file; choose another path")
+        if self.read_only and not path.exists():
+            raise StoreError(f"history store {path} does not exist; open it without read_only to create it")
+        if not self.read_only and not (_may(path.parent, os.W_OK) and (not path.exists() or _may(path, os.W_OK))):
+            raise StoreError(
+                f"history store {path}: the file or its folder is read-only; change the permissions, "
+                "or open it with read_only=True"
+            )
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        modes = ("mode=ro", "mode=ro&immutable=1") if self.read_only else ("mode=rw",)
+        for attempt, mode in enumerate(modes, start=1):
+            connection = sqlite3.connect(
+                f"{path.as_uri()}?{mode}", uri=True, timeout=self.timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                return self._prepare(connection)
+            except sqlite3.OperationalError:
+                connection.close()
+                # In a folder that cannot be written SQLite cannot make the -shm file that a write-ahead log needs.
+                # Without a log the file alone is the whole store and can be read as it is.
+                log = Path(f"{path}-wal")
+                if attempt == len(modes) or (log.exists() and log.stat().st_size > 0):
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+        raise AssertionError("unreachable: the last mode returns or raises")
+
+    def _prepare(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        version = file_version(connection, self.path, len(MIGRATIONS))  # before anything is written: it may not be ours
+        if self.read_only:
+            if version < len(MIGRATIONS):
+                raise StoreError(
+                    f"history store {self.path} has version {version}, older than {len(MIGRATIONS)}; "
+                    "open it once without read_only to bring it up to date"
+                )
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            self._use_write_ahead_log(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA foreign_keys = ON")
+            migrate(connection, self.path)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.create_function("contains_folded", 2, _contains, deterministic=True)
+        return connection
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        """Changing the journal mode does not wait for locks as other statements do, so wait here."""
+        end = time.monotonic() + self.timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= end:
+                    raise
+            time.sleep(0.02)
+
+    # -- use
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for this thread alone and outside any transaction."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        with self._lock, translated(self.path):
+            if self._connection is None:
+                raise StoreError(f"history store {self.path} is closed; open it again")
+            yield self._connection
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that reads: all its statements see the same state."""
+        with self.connection() as connection, _transaction(connection, "BEGIN"):
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that writes: all of it is stored when the block ends, or nothing when it raises."""
+        if self.read_only:
+            raise StoreError(f"history store {self.path} was opened with read_only=True; open it without to change it")
+        with self.connection() as connection, _transaction(connection, "BEGIN IMMEDIATE"):
+            yield connection
+
+    def close(self) -> None:
+        """Close the connection; closing twice is no error."""
+        if self._pid != os.getpid():
+            self._after_fork(reopen=False)
+        with self._lock, translated(self.path):
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _after_fork(self, *, reopen: bool = True) -> None:
+        """In a child process: a new connection, and a new lock, as a thread of the parent may have held the old one."""
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        was_open, self._connection = self._connection is not None, None
+        self._lock, self._pid = threading.RLock(), os.getpid()
+        if was_open and reopen:
+            if self.in_memory:
+                raise StoreError("a history store in memory cannot be used in a forked process; use a file")
+            self._connection = self._open()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself rolls back after some errors, such as a full disk
+            connection.execute("ROLLBACK")
+        raise
+
+
+def folded(text: str) -> str:
+    """The text as searches compare it: composed (NFC), without case."""
+    return _fold(text)

@@ -1,0 +1,102 @@
+"""Histories as JSON Lines: one object a line, UTF-8. Export writes a whole file or none; import checks line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from personaplug_edge.errors import StoreError, TextError
+from personaplug_edge.store.checks import MAX_TEXT_BYTES, check_item, check_user
+from personaplug_edge.store.failures import translated
+from personaplug_edge.store.records import Item, NewItem
+
+FIELDS = ("user", "text", "output", "time", "source", "created")
+
+MAX_LINE_BYTES = 20 * MAX_TEXT_BYTES
+"""Three fields of the largest size, each byte escaped as \\u00XX at worst, and some room."""
+
+
+def write_items(path: str | Path, items: Iterable[Item]) -> int:
+    """Write the items to a new file in the same folder, then put it in the place of ``path``; returns how many.
+
+    The file is readable by its owner alone: it holds personal data.
+    """
+    target = Path(os.path.abspath(path))
+    with translated(str(target)):
+        if target.is_dir():
+            raise StoreError(f"cannot export to {target}: it is a folder; give the path of a file")
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            count = 0
+            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                for item in items:
+                    count += 1
+                    record = {field: getattr(item, field) for field in FIELDS}
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        _sync_folder(target.parent)
+    return count
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming last through a power cut, where the system can (not on Windows)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_items(path: str | Path) -> Iterator[tuple[str | None, NewItem]]:
+    """The records of a file, one at a time: (user or None, item). TextError names the line and the field that is wrong.
+
+    A record needs ``text``; ``user``, ``output``, ``time`` and ``source`` may be left out; ``created`` is not read; any
+    other field is refused, as it may be a misspelled one. Blank lines are passed over.
+    """
+    with translated(str(path)), open(path, "rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            where = f"{path}, line {number}"
+            if len(line) > MAX_LINE_BYTES:
+                raise TextError(f"{where}: longer than {MAX_LINE_BYTES} bytes; one record a line is expected")
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield _read_record(line, where)
+
+
+def _read_record(line: bytes, where: str) -> tuple[str | None, NewItem]:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise TextError(f"{where}: not JSON in UTF-8: {error}") from None
+    if not isinstance(record, dict):
+        raise TextError(f'{where}: expected an object such as {{"text": "..."}}, not {type(record).__name__}')
+    for field in record:
+        if field not in FIELDS:
+            raise TextError(f"{where}: unknown field {field!r}; known are {', '.join(FIELDS)}")
+    if "text" not in record:
+        raise TextError(f"{where}: the field 'text' is missing")
+    for field in ("text", "output", "source"):
+        if not isinstance(record.get(field, ""), str):
+            raise TextError(f"{where}, field {field!r}: expected a string, not {type(record[field]).__name__}")
+    try:
+        user = record.get("user")
+        return None if user is None else check_user(user), check_item(_new_item(record))
+    except TextError as error:
+        raise TextError(f"{where}: {error}") from None
+
+
+def _new_item(record: dict[str, Any]) -> NewItem:
+    return NewItem(record["text"], record.get("output", ""), record.get("time"), record.get("source", ""))
