@@ -69,12 +69,13 @@ class HistoryCache:
     def get(self, user: str) -> History:
         """The user's history now: ids (n,), vectors (n, d), projections (n, k, H); n is 0 for an unknown user."""
         with self._lock:
-            changes = self._store.changes(user)
+            # In this order: an edit between the two reads makes the entry look older than it is, never newer.
+            revision, rewritten = self._store.revision(user), self._store.rewritten(user)
             entry = self._entries.get(user)
-            if entry is None or changes.rewritten > entry.revision:
-                entry = self._load(user, changes.revision)
-            elif changes.revision != entry.revision:
-                self._extend(user, entry, changes.revision)
+            if entry is None or rewritten > entry.revision:
+                entry = self._load(user, revision)
+            elif revision != entry.revision:
+                self._extend(user, entry, revision)
             self._entries[user] = entry
             self._entries.move_to_end(user)
             self._shrink()

@@ -43,9 +43,13 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
             "expected none: call llama.set_cache(None) first"
         )
     if not prompt.spans or not isinstance(prompt.spans[-1], list):
-        raise PromptError("expected a prompt that ends in token ids, after which llama_cpp can continue; got rows or nothing")
+        raise PromptError(
+            "expected a prompt that ends in token ids, after which llama_cpp can continue; got rows or nothing"
+        )
     if len(prompt) >= llama.n_ctx():
-        raise ContextFullError(f"the prompt takes {len(prompt)} positions and the context has {llama.n_ctx()}; raise n_ctx")
+        raise ContextFullError(
+            f"the prompt takes {len(prompt)} positions and the context has {llama.n_ctx()}; raise n_ctx"
+        )
     spans = [span if isinstance(span, list) else _checked(span, llama.n_embd()) for span in prompt.spans]
     llama.reset()
     llama._ctx.kv_cache_clear()

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from personaplug_edge.errors import PromptError, TextError
 
 if TYPE_CHECKING:
-    from personaplug_edge.bundle import PromptFacts
+    from personaplug_edge.bundle import PromptPart
     from personaplug_edge.engine import LLM
 
 
 class RequestText:
     """The bundle's template around a request, tokenized."""
 
-    def __init__(self, facts: PromptFacts, llm: LLM) -> None:
+    def __init__(self, facts: PromptPart, llm: LLM) -> None:
         self._facts, self._llm = facts, llm
         self._before, _, self._after = facts.template.partition("{input}")
         self.start = [llm.model.bos] if llm.model.bos >= 0 else []
@@ -32,7 +32,9 @@ class RequestText:
         while cut and len(ids) > self._facts.max_input_tokens:
             text = text[: int(len(text) * self._facts.max_input_tokens / len(ids))]
             if not text:
-                raise PromptError(f"max_input_tokens ({self._facts.max_input_tokens}) is smaller than the template itself")
+                raise PromptError(
+                    f"max_input_tokens ({self._facts.max_input_tokens}) is smaller than the template itself"
+                )
             ids = self._llm.tokenize(self._framed(text))
         return ids
 
@@ -47,7 +49,9 @@ class RequestText:
         before = self._llm.tokenize(frame)
         whole = self._llm.tokenize(f"{frame} {answer.strip()}")
         if whole[: len(before)] != before:
-            raise PromptError(f"the template {self._facts.template!r} and an answer share a token; end the template in punctuation")
+            raise PromptError(
+                f"the template {self._facts.template!r} and an answer share a token; end the template in punctuation"
+            )
         return whole[len(before) :] + ([self._llm.model.eos] if self._llm.model.eos >= 0 else [])
 
     def _framed(self, text: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
 from personaplug_export.tiny import corpus, llm
-from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
+from personaplug_export.tiny.tokenizer import load_tokenizer, save_for_transformers, train_tokenizer
 
 RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
@@ -70,6 +70,7 @@ def main() -> None:
     stage = llm.Stage(name="tasks", steps=TASK_STEPS, lr=1e-3, warmup=50)
     llm.train_stage(model, llm.task_batches(examples(arguments.data, tokenizer_path), TASK_TOKENS, seed=2), stage, checkpoint)
     model.save_pretrained(out / "llm")
+    save_for_transformers(tokenizer_path, out / "llm")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ class Persona:
     """(k, embedding width)"""
     weights: NDArray[np.float32]
     """(n,) the weight of each history item; empty for a cold start and for the static form"""
+    cold_start: bool = False
+    """True where the history was empty"""
 
 
 def query_persona(
@@ -53,4 +55,4 @@ def static_persona(embedder: UserEmbedder, total: NDArray[np.float64], count: in
 
 def cold_start(embedder: UserEmbedder) -> Persona:
     """The bundle's trained rows for a user without history."""
-    return Persona(embedder.cold_start, np.zeros(0, dtype=np.float32))
+    return Persona(embedder.cold_start, np.zeros(0, dtype=np.float32), cold_start=True)
