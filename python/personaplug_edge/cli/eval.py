@@ -1,0 +1,114 @@
+"""``personaplug eval``: the methods side by side on questions with known answers."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .session import open_plug
+from .terminal import out, progress_bar, table
+
+if TYPE_CHECKING:
+    from ..evaluate.report import TaskReport
+    from ..plug import PersonaPlug
+
+
+class Input(str, Enum):
+    """Which wording of a question is asked."""
+
+    short = "short"
+    full = "full"
+
+
+DataOption = Annotated[
+    Path, typer.Option(help="A task's folder, or one of several: users.jsonl + questions.jsonl, or LaMP's.")
+]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option(help="none, instruction, static, query, bm25, wrong_user, majority, vote; by default all."),
+]
+
+
+def evaluate(
+    data: DataOption,
+    task: Annotated[list[str] | None, typer.Option(help="Name of a task's folder; by default all.")] = None,
+    split: Annotated[str, typer.Option(help="Which questions.")] = "dev",
+    method: MethodOption = None,
+    input: Annotated[Input, typer.Option(help="short: the wording for small LLMs; full: LaMP's.")] = Input.short,
+    limit: Annotated[int, typer.Option(min=0, help="So many questions a task, evenly spread; 0: all.")] = 0,
+    bm25_items: Annotated[int, typer.Option(min=1, help="Items that bm25 puts into the prompt at most.")] = 4,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the users.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    predictions: Annotated[Path | None, typer.Option(help="Keep predictions here; a killed run goes on.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every figure as a CSV row.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the differences to none (needs matplotlib).")] = None,
+) -> None:
+    """Measure what personalization brings: metrics with 95 % intervals over users, and paired differences.
+
+    The profile of a question is what its user wrote before it; nothing is stored.
+    """
+    from ..evaluate.discover import read_tasks
+    from ..evaluate.report import report_of
+    from ..evaluate.runner import run_task
+
+    reports = []
+    tasks = read_tasks(data, task or (), split, short=input is Input.short, limit=limit)
+    with open_plug(in_memory=True) as plug:
+        about = _about(plug, split=split, input=input.value)
+        for each in tasks:
+            with progress_bar(each.name) as progress:
+                options: dict[str, Any] = {"predictions": predictions, "settings": about, "bm25_items": bm25_items}
+                run = run_task(plug, each, method or (), progress=progress, **options)
+            reports.append(report_of(run, resamples=resamples, seed=seed))
+            _show(reports[-1])
+    about |= {"limit": limit, "bm25_items": bm25_items, "resamples": resamples, "seed": seed}
+    _write(reports, about, json=json, markdown=markdown, csv=csv, png=png)
+
+
+def _about(plug: PersonaPlug, *, split: str, input: str) -> dict[str, Any]:
+    manifest = plug.bundle.manifest
+    return {"bundle": {"name": manifest.name, "version": manifest.version}, "split": split, "input": input}
+
+
+def _show(report: TaskReport) -> None:
+    from ..evaluate.tables import difference_table, figure_table, heading
+
+    for number, (headings, rows) in enumerate((figure_table(report), difference_table(report))):
+        if rows:
+            shown = table(*headings, title=None if number else heading(report))
+            for cells in rows:
+                shown.add_row(*cells)
+            out().print(shown)
+            out().print()
+
+
+def _write(
+    reports: list[TaskReport],
+    about: dict[str, Any],
+    *,
+    json: Path | None,
+    markdown: Path | None,
+    csv: Path | None,
+    png: Path | None,
+) -> None:
+    import json as json_module
+
+    from ..evaluate import picture, report, tables
+
+    if json is not None:
+        text = json_module.dumps(report.to_json(reports, about), indent=1, ensure_ascii=False)
+        json.write_text(text + "\n", encoding="utf-8")
+    if markdown is not None:
+        markdown.write_text(tables.markdown(reports), encoding="utf-8")
+    if csv is not None:
+        with csv.open("w", encoding="utf-8", newline="") as file:
+            tables.write_csv(reports, file)
+    if png is not None:
+        picture.draw(reports, png)
+    for path in filter(None, (json, markdown, csv, png)):
+        out().print(f"wrote {path}", style="dim", soft_wrap=True)

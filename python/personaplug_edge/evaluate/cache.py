@@ -1,0 +1,76 @@
+"""Vectors kept for the length of an evaluation: many questions share a user's history, and methods share a query."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..embedder import UserEmbedder
+    from ..plug import PersonaPlug
+
+Rows = NDArray[np.float32]
+Key = TypeVar("Key", str, bytes)
+
+KEPT_ITEMS = 20_000
+"""Items kept at most; at width 384 and one persona row of 4,096 that is 350 MB."""
+
+
+class _Kept(Generic[Key]):
+    """The rows made for the last ``limit`` keys."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: OrderedDict[Key, Rows] = OrderedDict()
+
+    def get(self, keys: Sequence[Key], make: Callable[[list[int]], Rows]) -> Rows:
+        """The rows of ``keys`` stacked; ``make`` is called once, with the positions of those not kept (each once)."""
+        missing = {key: position for position, key in enumerate(keys) if key not in self._rows}
+        if missing or not keys:
+            made = make(list(missing.values()))
+            if not keys:
+                return made
+            self._rows.update(zip(missing, made, strict=True))
+        for key in keys:
+            self._rows.move_to_end(key)
+        rows = np.stack([self._rows[key] for key in keys])
+        while len(self._rows) > self._limit:
+            self._rows.popitem(last=False)
+        return rows
+
+
+class CachedEmbedder:
+    """A user embedder that remembers vectors, projections and query vectors; everything else passes through."""
+
+    def __init__(self, embedder: Any, limit: int = KEPT_ITEMS) -> None:
+        self._embedder = embedder
+        self._vectors: _Kept[str] = _Kept(limit)
+        self._projections: _Kept[bytes] = _Kept(limit)
+        self._queries: _Kept[str] = _Kept(16)
+
+    def behavior(self, texts: Sequence[str], **options: Any) -> Rows:
+        """Vectors of history texts, shape (n, d); only unknown texts are encoded."""
+        return self._vectors.get(texts, lambda new: self._embedder.behavior([texts[i] for i in new], **options))
+
+    def project(self, vectors: Rows) -> Rows:
+        """Persona rows of vectors, (n, d) to (n, k, H)."""
+        keys = [np.ascontiguousarray(vector).tobytes() for vector in vectors]
+        return self._projections.get(keys, lambda new: self._embedder.project(vectors[new]))
+
+    def query(self, text: str) -> Rows:
+        """The input encoder's vector of a request, shape (d,)."""
+        rows = self._queries.get([text], lambda new: self._embedder.query(text)[None])
+        return np.asarray(rows[0])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+
+def with_cache(plug: PersonaPlug) -> PersonaPlug:
+    """The same plug, with a cache before its embedder; do not close it, the one given is the owner."""
+    embedder = cast("UserEmbedder", CachedEmbedder(plug.embedder))
+    return type(plug)(plug.bundle, plug.llm, embedder, plug.store)

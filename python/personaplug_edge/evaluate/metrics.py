@@ -1,0 +1,156 @@
+"""Metrics as LaMP computes them (arXiv 2304.11406, section 2.4), in a form that can be resampled by user.
+
+Each metric maps every question to a vector of contributions; its value is a function of their sum. So the metric of a
+resample of users is a function of a weighted sum of per-user sums, and 2,000 resamples are one matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingExtraError
+from .data import Kind, is_number
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One answer: ``text`` as produced, ``logprob`` of the gold answer over its ``tokens`` (None: no LLM was asked)."""
+
+    id: str
+    user_id: str
+    gold: str
+    text: str
+    logprob: float | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``contributions`` gives (questions, m); ``value`` takes sums of it, shape (..., m), to shape (...)."""
+
+    name: str
+    higher_is_better: bool
+    contributions: Callable[[Sequence[Prediction]], Array]
+    value: Callable[[Array], Array]
+    needs_logprob: bool = False
+
+    def __call__(self, predictions: Sequence[Prediction]) -> float:
+        """The metric over all predictions; NaN over none."""
+        return float(self.value(self.contributions(predictions).sum(axis=0))) if predictions else math.nan
+
+
+def metrics_of(kind: Kind, labels: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics of a kind of task, the most telling one first."""
+    likelihood = (nll_per_token, nll)
+    if kind == "label":
+        return accuracy, macro_f1(labels), *likelihood
+    if kind == "rating":
+        return mae(labels), rmse(labels), accuracy, *likelihood
+    return rouge("rougeL"), rouge("rouge1"), *likelihood
+
+
+def rating(text: str, gold: float, lowest: float, highest: float) -> float:
+    """LaMP's reading of a rating: the number if the text is one ("4", "4."), else the further end of the scale.
+
+    Deviation: "nan" and "inf", which Python's float() takes, are no numbers here.
+    """
+    if is_number(text.strip()):
+        return float(text)
+    return lowest if abs(lowest - gold) > abs(highest - gold) else highest
+
+
+def _mean(sums: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1], dtype=np.float64)
+
+
+def _pairs(numerators: Sequence[float], denominators: Sequence[float] | None = None) -> Array:
+    ones = np.ones(len(numerators)) if denominators is None else np.asarray(denominators, dtype=np.float64)
+    return np.stack([np.asarray(numerators, dtype=np.float64), ones], axis=1)
+
+
+def _hits(predictions: Sequence[Prediction]) -> Array:
+    return _pairs([float(p.text.strip() == p.gold.strip()) for p in predictions])
+
+
+accuracy = Metric("accuracy", True, _hits, _mean)
+"""Share of answers equal to the gold one after stripping white space; case counts, as in LaMP."""
+
+
+def macro_f1(labels: Sequence[str]) -> Metric:
+    """Mean F1 over all labels of the task, also those never seen (F1 0), as LaMP passes all of them to its F1.
+
+    An answer that is no label counts against its gold label only.
+    """
+    index = {label: position for position, label in enumerate(labels)}
+    count = len(labels)
+
+    def contributions(predictions: Sequence[Prediction]) -> Array:
+        table = np.zeros((len(predictions), 3, count))  # true positives, false positives, false negatives
+        for row, prediction in zip(table, predictions, strict=True):
+            answer, gold = index.get(prediction.text.strip()), index.get(prediction.gold.strip())
+            if answer is not None and answer == gold:
+                row[0, answer] = 1
+                continue
+            if answer is not None:
+                row[1, answer] = 1
+            if gold is not None:
+                row[2, gold] = 1
+        return table.reshape(len(predictions), 3 * count)
+
+    def value(sums: Array) -> Array:
+        hits, false, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, count), -2, 0)
+        whole = 2 * hits + false + missed
+        return np.asarray((2 * hits / np.where(whole == 0, 1, whole)).mean(axis=-1), dtype=np.float64)
+
+    return Metric("macro_f1", True, contributions, value)
+
+
+def _errors(predictions: Sequence[Prediction], labels: Sequence[str]) -> Array:
+    scale = [float(label) for label in labels]
+    golds = [float(p.gold) for p in predictions]
+    return np.array([rating(p.text, g, min(scale), max(scale)) - g for p, g in zip(predictions, golds, strict=True)])
+
+
+def mae(labels: Sequence[str]) -> Metric:
+    """Mean absolute error of a rating."""
+    return Metric("mae", False, lambda p: _pairs(np.abs(_errors(p, labels)).tolist()), _mean)
+
+
+def rmse(labels: Sequence[str]) -> Metric:
+    """Root of the mean squared error of a rating."""
+    return Metric("rmse", False, lambda p: _pairs((_errors(p, labels) ** 2).tolist()), lambda s: np.sqrt(_mean(s)))
+
+
+def rouge(kind: str) -> Metric:
+    """Mean F-measure of ROUGE ("rouge1", "rougeL") without stemming, computed by the rouge-score package."""
+
+    def contributions(predictions: Sequence[Prediction]) -> Array:
+        try:
+            from rouge_score.rouge_scorer import RougeScorer
+        except ImportError as error:
+            raise MissingExtraError("ROUGE needs rouge-score: pip install 'personaplug-edge[eval]'") from error
+        scorer = RougeScorer([kind], use_stemmer=False)
+        return _pairs([scorer.score(p.gold.strip(), p.text.strip())[kind].fmeasure for p in predictions])
+
+    return Metric(kind, True, contributions, _mean)
+
+
+def _loss(predictions: Sequence[Prediction]) -> list[float]:
+    return [math.nan if p.logprob is None else -p.logprob for p in predictions]
+
+
+nll = Metric("nll", False, lambda p: _pairs(_loss(p)), _mean, needs_logprob=True)
+"""Negative log-likelihood of the gold answer in nats, mean over answers."""
+
+nll_per_token = Metric(
+    "nll_per_token", False, lambda p: _pairs(_loss(p), [q.tokens for q in p]), _mean, needs_logprob=True
+)
+"""Negative log-likelihood of the gold answers in nats, over all their tokens."""

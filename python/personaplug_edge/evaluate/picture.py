@@ -1,0 +1,53 @@
+"""The report as a picture: differences to ``none`` with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingExtraError
+from .report import Difference, TaskReport
+from .tables import TITLES
+
+BETTER, WORSE, OPEN = "#1b7837", "#b2182b", "#777777"
+"""Colors of a difference whose interval lies on the better side of zero, on the worse side, or on both."""
+
+
+def draw(reports: Sequence[TaskReport], path: Path) -> None:
+    """Writes a picture (format by the suffix): a row of panels a task; its first metric and its likelihood per token.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise MissingExtraError("a picture needs matplotlib: pip install 'personaplug-edge[eval]'") from error
+    canvas = Canvas(figsize=(10, 2.6 * len(reports)), layout="constrained")
+    grid = canvas.subplots(len(reports), 2, squeeze=False)
+    for panels, report in zip(grid, reports, strict=True):
+        for panel, metric in zip(panels, (next(iter(report.directions)), "nll_per_token"), strict=True):
+            _panel(panel, report, metric)
+    canvas.suptitle("difference to no personalization, 95 % intervals over users")
+    canvas.savefig(path, dpi=150)
+
+
+def _panel(panel: Any, report: TaskReport, metric: str) -> None:
+    shown = [d for d in report.differences if d.metric == metric and d.baseline == "none"][::-1]
+    for height, difference in enumerate(shown):
+        e = difference.estimate
+        color = _color(difference, report.directions[metric])
+        panel.plot([e.low, e.high], [height, height], color=color, linewidth=2)
+        panel.plot([e.value], [height], "o", color=color)
+    panel.axvline(0, color="black", linewidth=0.8)
+    panel.set_yticks(range(len(shown)), [d.method for d in shown])
+    panel.set_ylim(-0.5, max(len(shown), 1) - 0.5)
+    side = "right" if report.directions[metric] else "left"
+    panel.set_title(f"{report.task}: {TITLES[metric]} (better: {side})", fontsize=10)
+
+
+def _color(difference: Difference, higher_is_better: bool) -> str:
+    e = difference.estimate
+    if e.low <= 0 <= e.high:
+        return OPEN
+    return BETTER if (e.low > 0) == higher_is_better else WORSE

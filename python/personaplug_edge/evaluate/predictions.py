@@ -1,0 +1,81 @@
+"""Predictions on disk, a JSON line a question, so that a run that was killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..errors import PersonaPlugError
+from .data import read_rows
+from .metrics import Prediction
+
+FORMAT = 1
+
+
+class PredictionLog:
+    """Predictions of one task and method; ``path`` None keeps them in memory only.
+
+    The first line holds ``settings`` (bundle, split, ...): a file made with others is refused with PersonaPlugError.
+    A last line cut short by a kill is dropped.
+    """
+
+    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        self.done: dict[str, Prediction] = {}
+        self._file = None
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = {"format": FORMAT, **settings}
+        if _drop_torn_line(path):
+            self._read(path, header)
+        self._file = path.open("a", encoding="utf-8")
+        if not self._file.tell():
+            self._write(header)
+
+    def add(self, prediction: Prediction) -> None:
+        """Keeps a prediction; the operating system has it when this returns, so a kill loses nothing."""
+        self.done[prediction.id] = prediction
+        self._write(asdict(prediction))
+
+    def close(self) -> None:
+        """Closes the file; safe to call twice."""
+        if self._file:
+            self._file.close()
+
+    def __enter__(self) -> PredictionLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, path: Path, header: dict[str, Any]) -> None:
+        rows = read_rows(path)
+        found = next(rows)
+        if found != json.loads(json.dumps(header)):
+            changed = sorted(key for key in header | found if header.get(key) != found.get(key))
+            raise PersonaPlugError(f"{path} was made with another {', '.join(changed)}; take a new predictions folder")
+        for row in rows:
+            self.done[row["id"]] = Prediction(**row)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self._file:
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+
+def _drop_torn_line(path: Path) -> bool:
+    """Cuts what follows the last line end; returns whether anything is left to read."""
+    if not path.exists():
+        return False
+    whole = path.read_bytes()
+    kept = whole.rfind(b"\n") + 1
+    if kept < len(whole):
+        os.truncate(path, kept)
+    return kept > 0

@@ -1,0 +1,97 @@
+"""From predictions to figures: every metric with its interval, and the paired differences that carry the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .bootstrap import LEVEL, RESAMPLES, Estimate, UserBootstrap
+from .metrics import Metric, metrics_of
+from .runner import TaskRun
+
+FORMAT = 1
+PAIRS = (("query", "wrong_user"), ("query", "instruction"), ("query", "static"))
+"""Differences reported beside those of every method to ``none``: (method, baseline)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One metric of one method."""
+
+    method: str
+    metric: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """``method`` minus ``baseline`` in a metric, over the same questions."""
+
+    method: str
+    baseline: str
+    metric: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReport:
+    """All figures of one task; ``directions`` tells of each metric whether higher is better."""
+
+    task: str
+    questions: int
+    users: int
+    methods: tuple[str, ...]
+    directions: Mapping[str, bool]
+    figures: tuple[Figure, ...]
+    differences: tuple[Difference, ...]
+
+    def figure(self, method: str, metric: str) -> Estimate | None:
+        """A figure; None where a method has no such metric (a vote has no likelihood)."""
+        return next((f.estimate for f in self.figures if (f.method, f.metric) == (method, metric)), None)
+
+
+def report_of(run: TaskRun, *, resamples: int = RESAMPLES, seed: int = 0) -> TaskReport:
+    """The figures of one task's run, intervals over ``resamples`` resamples of its users."""
+    task = run.task
+    bootstrap = UserBootstrap([example.user_id for example in task.examples], resamples=resamples, seed=seed)
+    metrics = metrics_of(task.kind, task.labels)
+    return TaskReport(
+        task=task.name,
+        questions=len(task.examples),
+        users=bootstrap.users,
+        methods=tuple(run.predictions),
+        directions={metric.name: metric.higher_is_better for metric in metrics},
+        figures=tuple(
+            Figure(method=method, metric=metric.name, estimate=bootstrap.estimate(metric, predictions))
+            for method, predictions in run.predictions.items()
+            for metric in metrics
+            if _has(run, metric, method)
+        ),
+        differences=tuple(
+            Difference(
+                method=method,
+                baseline=baseline,
+                metric=metric.name,
+                estimate=bootstrap.difference(metric, run.predictions[method], run.predictions[baseline]),
+            )
+            for method, baseline in _pairs(list(run.predictions))
+            for metric in metrics
+            if _has(run, metric, method, baseline)
+        ),
+    )
+
+
+def to_json(reports: Sequence[TaskReport], about: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object of all reports; ``about`` (bundle, split, versions, ...) is put beside them."""
+    return {"format": FORMAT, "interval": LEVEL, **about, "tasks": [asdict(report) for report in reports]}
+
+
+def _pairs(methods: list[str]) -> list[tuple[str, str]]:
+    against_none = [(method, "none") for method in methods if method != "none" and "none" in methods]
+    return against_none + [pair for pair in PAIRS if pair[0] in methods and pair[1] in methods]
+
+
+def _has(run: TaskRun, metric: Metric, *methods: str) -> bool:
+    known = (prediction.logprob is not None for method in methods for prediction in run.predictions[method])
+    return not metric.needs_logprob or all(known)
