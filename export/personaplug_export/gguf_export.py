@@ -18,7 +18,8 @@ CONVERTED = ("f32", "f16", "bf16")
 """Kinds that the converter itself writes; any other is quantised from f32."""
 PROBE_TEXTS = (
     "Hello world", " two  spaces ", "line one\nline two\n\n", "tab\there", "12345 67,890.12", "naïve café – “quoted”",
-    "emoji 😀👍🏽 and ✨", "日本語 текст", "UPPER lower_CASE-mix", "http://example.org/a?b=c&d=1#e", "a\r\nb", "...!!!???",
+    "emoji 😀👍🏽 and ✨", "日本語 текст", "UPPER lower_CASE-mix", "http://example.org/a?b=c&d=1#e",
+    "a\r\nb", "...!!!???",
 )  # fmt: skip
 
 
@@ -192,7 +193,9 @@ class _Log:
 
         self._before = (library.llama_log_callback(), ctypes.c_void_p())
         library.llama_log_get(ctypes.byref(self._before[0]), ctypes.byref(self._before[1]))
-        self._callback = library.llama_log_callback(lambda _, text, __: self.parts.append(text.decode("utf-8", "replace")))
+        self._callback = library.llama_log_callback(
+            lambda _, text, __: self.parts.append(text.decode("utf-8", "replace"))
+        )
         library.llama_log_set(self._callback, ctypes.c_void_p(0))
         return self
 

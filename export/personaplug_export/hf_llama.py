@@ -1,4 +1,4 @@
-"""A Hugging Face folder around a SentencePiece tokenizer: what the GGUF converter and AutoTokenizer expect beside it."""
+"""The files that the GGUF converter and AutoTokenizer expect beside a SentencePiece tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_tokenizer(folder: Path, tokenizer_model: Path) -> None:
     processor = load_sentencepiece(tokenizer_model)
     if processor.vocab_size() > config["vocab_size"]:
         raise ExportError(
-            f"{tokenizer_model} has {processor.vocab_size()} pieces, more than the {config['vocab_size']} embeddings of {folder}"
+            f"{tokenizer_model} has {processor.vocab_size()} pieces, {folder} only {config['vocab_size']} embeddings"
         )
     normalizer = _normalizer(tokenizer_model)
     if normalizer["name"] != "identity":
@@ -67,7 +67,7 @@ def load_sentencepiece(path: Path) -> Any:
 def _normalizer(tokenizer_model: Path) -> dict[str, Any]:
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     proto.ParseFromString(tokenizer_model.read_bytes())
     spec = proto.normalizer_spec
     return {"name": spec.name, "add_dummy_prefix": spec.add_dummy_prefix}

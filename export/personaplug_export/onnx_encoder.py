@@ -18,8 +18,9 @@ PRECISIONS = ("f32", "f16", "int8", "int8-dynamic")
 LEAST_COSINE = {"f32": 0.99999, "f16": 0.9999, "int8": 0.99, "int8-dynamic": 0.9}
 """Below this the export is refused. all-MiniLM-L6-v2 keeps 1.00000, 1.00000, 0.9985 and 0.983."""
 PROBE_TEXTS = (
-    "a short one", "The quarterly report is attached; please review it before Friday's meeting.", "10 tips for a good night's sleep",
-    "naïve café, 3.14 and 😀", "x", "This film is a waste of time: flat characters, no story, and music that never stops. " * 6,
+    "a short one", "The quarterly report is attached; please review it before Friday's meeting.",
+    "10 tips for a good night's sleep", "naïve café, 3.14 and 😀", "x",
+    "This film is a waste of time: flat characters, no story, and music that never stops. " * 6,
 )  # fmt: skip
 
 
@@ -28,7 +29,7 @@ class EncoderOptions:
     """How an encoder is exported and later used."""
 
     pooling: str = ""
-    """"mean" or "cls"; "" reads 1_Pooling/config.json of a sentence-transformers folder, else it is mean"""
+    """"mean" or "cls"; "" reads 1_Pooling/config.json of a sentence-transformers folder"""
     normalize: bool = True
     """L2-normalise in the graph"""
     prefix: str = ""
@@ -36,7 +37,7 @@ class EncoderOptions:
     max_tokens: int = 128
     """longer inputs are cut by the runtime"""
     precision: str = "f32"
-    """f32; f16 and int8 (weights stored so, computed in float32); int8-dynamic (int8 arithmetic, quicker and coarser)"""
+    """f32; f16 and int8 (weights stored so, computed in float32); int8-dynamic (integer arithmetic, coarser)"""
     least_cosine: float | None = None
     """refuse an export whose vectors are further than this from PyTorch's; None for the precision's own"""
 
@@ -74,11 +75,17 @@ def export_encoder(source: Path, folder: Path, options: EncoderOptions | None = 
         _shrink(model, options.precision, Path(workplace) / "encoder.onnx")
         _write_tokenizer(source, Path(workplace) / "encoder_tokenizer.json")
         cosines = compare_encoder(
-            source, Path(workplace) / "encoder.onnx", pooling, normalize=options.normalize, max_tokens=options.max_tokens
+            source,
+            Path(workplace) / "encoder.onnx",
+            pooling,
+            normalize=options.normalize,
+            max_tokens=options.max_tokens,
         )
         least = LEAST_COSINE[options.precision] if options.least_cosine is None else options.least_cosine
         if cosines.min() < least:
-            raise ExportError(f"the {options.precision} export is too far from PyTorch: cosine {cosines.min():.5f} < {least}")
+            raise ExportError(
+                f"the {options.precision} export is too far from PyTorch: cosine {cosines.min():.5f} < {least}"
+            )
         for name in ("encoder.onnx", "encoder_tokenizer.json"):
             (Path(workplace) / name).replace(folder / name)
     described = {
@@ -101,16 +108,31 @@ def export_encoder(source: Path, folder: Path, options: EncoderOptions | None = 
 
 
 def stored_pooling(source: Path) -> str:
-    """The pooling that a sentence-transformers folder names; mean for any other folder."""
+    """The pooling that a sentence-transformers folder names; raises ExportError for a folder that names none."""
     path = source / "1_Pooling" / "config.json"
     if not path.is_file():
-        return "mean"
+        raise ExportError(f"no {path}, which would name the pooling; give --pooling mean or cls, as in training")
     named = json.loads(path.read_text(encoding="utf-8"))
     modes = [key for key, value in named.items() if key.startswith("pooling_mode_") and value is True]
     known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     if len(modes) != 1 or modes[0] not in known:
-        raise ExportError(f"{path} asks for {', '.join(modes) or 'no pooling'}; only one of mean and cls can be exported")
+        raise ExportError(
+            f"{path} asks for {', '.join(modes) or 'no pooling'}; only one of mean and cls can be exported"
+        )
     return known[modes[0]]
+
+
+def stored_precision(graph: Path) -> str:
+    """The precision an encoder was exported in, seen by the types of its weights and its operators."""
+    import onnx
+
+    model = onnx.load(graph).graph
+    types = {tensor.data_type for tensor in model.initializer}
+    if any(node.op_type in ("DynamicQuantizeLinear", "MatMulInteger", "DynamicQuantizeMatMul") for node in model.node):
+        return "int8-dynamic"
+    if onnx.TensorProto.INT8 in types:
+        return "int8"
+    return "f16" if onnx.TensorProto.FLOAT16 in types else "f32"
 
 
 def reference_vectors(

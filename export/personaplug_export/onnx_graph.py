@@ -73,7 +73,9 @@ def store_half(model: Any) -> None:
         if not np.isfinite(half).all():
             raise ExportError(f"{tensor.name} has values beyond float16; use another precision")
         stored = f"{tensor.name}/f16"
-        _replace(model, tensor, {stored: half}, [helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT)])
+        _replace(
+            model, tensor, {stored: half}, [helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT)]
+        )
 
 
 def store_int8(model: Any) -> None:

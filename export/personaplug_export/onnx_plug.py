@@ -40,7 +40,7 @@ def export_plug(plug: Plug, folder: Path) -> list[Path]:
     """Writes ``projector.onnx``, ``aggregator.onnx`` and, where the plug has a head, ``input_head.onnx``.
 
     projector: vectors (n, d) to rows (n, k, H); aggregator: query (d), vectors (n, d), projections (n, k, H) to persona
-    (k, H) and weights (n); input_head: vectors (n, d) to output (n, d). n is free. Raises ExportError when a graph and
+    (k, H) and weights (n); input_head: vectors (n, d) to queries (n, d). n is free. Raises ExportError when a graph and
     its module differ.
     """
     require("torch", "onnx", "onnxruntime")
@@ -80,8 +80,8 @@ def parts(plug: Plug) -> list[Part]:
                 file="input_head.onnx",
                 module=plug.input_head,
                 inputs={"vectors": (3, d)},
-                outputs=("output",),
-                items={"vectors": 0, "output": 0},
+                outputs=("queries",),
+                items={"vectors": 0, "queries": 0},
             )
         )
     return found
@@ -138,7 +138,11 @@ def _check(part: Part, path: Path) -> None:
         found = run_graph(path, {name: value.numpy() for name, value in inputs.items()})
         for name, want, got in zip(part.outputs, expected, found, strict=True):
             if want.shape != got.shape:
-                raise ExportError(f"{part.file}: {name} of {items} items has shape {got.shape}, PyTorch {tuple(want.shape)}")
+                raise ExportError(
+                    f"{part.file}: {name} of {items} items has shape {got.shape}, PyTorch {tuple(want.shape)}"
+                )
             difference = float(np.abs(want.numpy() - got).max() / max(np.abs(want.numpy()).max(), 1e-12))
             if not difference <= TOLERANCE:
-                raise ExportError(f"{part.file}: {name} of {items} items differs from PyTorch by {difference:.2e} (relative)")
+                raise ExportError(
+                    f"{part.file}: {name} of {items} items differs from PyTorch by {difference:.2e} (relative)"
+                )
