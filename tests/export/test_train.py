@@ -1,0 +1,130 @@
+"""Training a plug on a random LLM: it learns what only the history says, resumes exactly, and reads what it should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the [export] extra")
+
+from personaplug_export.data import read_questions  # noqa: E402
+from personaplug_export.train import Trainer, TrainOptions  # noqa: E402
+from personaplug_export.vectors import EncoderOptions  # noqa: E402
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<s>", "</s>", "question", "answer", ":", "red", "blue", "sky", "sea", "fox"]
+OPTIONS = TrainOptions(steps=200, batch=8, lr=1e-2, bf16=False, template="{input} answer:", drop_all=0.0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random LLM, a random encoder, and users of whom half always answer red, half always blue."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    root = tmp_path_factory.mktemp("train")
+    torch.manual_seed(0)
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="[PAD]")
+    fast.save_pretrained(root / "llm")
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.4,  # random, but with opinions: at the usual 0.02 every answer is as likely as any other
+    )
+    LlamaForCausalLM(config).save_pretrained(root / "llm")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(root / "encoder")
+    shape = {"initializer_range": 0.4, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(WORDS), **shape), add_pooling_layer=False).save_pretrained(root / "encoder")
+    write_task(root / "news_category")
+    return {name: root / name for name in ("llm", "encoder", "news_category")}
+
+
+def write_task(folder: Path) -> None:
+    folder.mkdir()
+    users, questions = [], []
+    for number in range(16):
+        color = ("red", "blue")[number % 2]
+        history = [{"id": str(i), "text": word, "category": color} for i, word in enumerate(("sky", "sea", "fox"))]
+        users.append({"user_id": f"u{number}", "history": history})
+        for n, word in enumerate(("sky", "sea", "fox")):
+            split = "dev" if number >= 12 else "train"
+            facts = {"id": f"q{number}-{n}", "user_id": f"u{number}", "split": split, "n_history": 3}
+            questions.append({**facts, "input": word, "short_input": f"question {word}", "output": color})
+    for name, rows in (("users", users), ("questions", questions)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def trainer(folders: dict[str, Path], out: Path, options: TrainOptions = OPTIONS) -> Trainer:
+    out.mkdir(parents=True, exist_ok=True)
+    return Trainer(folders["llm"], folders["encoder"], EncoderOptions(pooling="mean"), options, out)
+
+
+def test_learns_for_unseen_users_what_only_their_history_says(folders: dict[str, Path], tmp_path: Path) -> None:
+    run = trainer(folders, tmp_path / "plug")
+    dev = run.examples([folders["news_category"]], "dev")["news_category"]
+    before = run.evaluate(dev)
+    run.run(run.examples([folders["news_category"]], "train"), {})
+    after = run.evaluate(dev)
+    other = {"red": "blue", "blue": "red"}
+    dev.questions = [replace(question, output=other[question.output]) for question in dev.questions]
+    swapped = run.evaluate(dev)
+    assert after < before - 0.5
+    # The same requests with the answer of the other half of the users: only the persona can tell them apart.
+    assert swapped > after + 1.0
+
+
+def test_a_cut_run_goes_on_to_the_same_numbers(folders: dict[str, Path], tmp_path: Path) -> None:
+    options = TrainOptions(steps=12, batch=4, bf16=False, template="{input} answer:")
+    whole = trainer(folders, tmp_path / "whole", options)
+    whole.run(whole.examples([folders["news_category"]], "train"), {})
+
+    cut = trainer(folders, tmp_path / "cut", options)
+    examples = cut.examples([folders["news_category"]], "train")
+    loss, calls = cut.loss, []
+
+    def failing(*args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == 6:
+            cut._save(5)
+            raise KeyboardInterrupt
+        return loss(*args, **kwargs)
+
+    cut.loss = failing  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(examples, {})
+
+    resumed = trainer(folders, tmp_path / "cut", options)
+    resumed.run(resumed.examples([folders["news_category"]], "train"), {})
+    for (name, a), b in zip(whole.plug.state_dict().items(), resumed.plug.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+def test_the_llm_and_the_behavior_encoder_stay_as_they_are(folders: dict[str, Path], tmp_path: Path) -> None:
+    options = TrainOptions(steps=3, batch=4, bf16=False, template="{input} answer:", input_encoder="full")
+    run = trainer(folders, tmp_path / "full", options)
+    frozen = {n: p.clone() for m in (run.llm, run.encoder.model) for n, p in m.state_dict().items()}
+    query_before = next(run.input_encoder.model.parameters()).clone()
+    run.run(run.examples([folders["news_category"]], "train"), {})
+    for model in (run.llm, run.encoder.model):
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, frozen[name]), name
+    assert not torch.equal(next(run.input_encoder.model.parameters()), query_before)
+    assert (tmp_path / "full" / "input_encoder" / "config.json").exists()
+
+
+def test_questions_see_only_what_came_before_them(folders: dict[str, Path]) -> None:
+    table = folders["news_category"] / "questions.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    assert all(len(q.history) == row["n_history"] for q, row in zip(read_questions(table.parent), rows, strict=True))
