@@ -1,0 +1,111 @@
+"""``personaplug chat``: a prompt after a prompt, answered as a user would."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import PersonaPlugError
+from .bars import attribution_table
+from .failures import one_line
+from .generate import Persona, PersonaOption
+from .sampling import SamplingOptions
+from .session import open_plug, warn_cold_start
+from .streaming import write_stream
+from .terminal import notice, out
+
+if TYPE_CHECKING:
+    from ..personalizer import PersonaMode
+    from ..plug import PersonaPlug
+    from ..sampling import Sampling
+
+HELP = """\
+/remember TEXT [=> OUTPUT]   store a history item
+/persona query|static|off    how the history enters the prompt
+/why                         what weighed most in the last answer
+/quit                        leave (or Ctrl-D); Ctrl-C stops an answer"""
+
+
+def chat(
+    user: Annotated[str, typer.Option(help="The user whose history speaks.")],
+    sampling: SamplingOptions,
+    persona: PersonaOption = Persona.query,
+    learn: Annotated[bool, typer.Option("--learn", help="Remember what you type.")] = False,
+) -> None:
+    """Talk: every line is a request of its own. /help tells the commands."""
+    with open_plug() as plug:
+        if plug.bundle.manifest.name == "tiny":
+            notice("the bundle 'tiny' answers short tasks (`category of article: ...`); it is not a chat model")
+        warn_cold_start(plug, user, persona.value)
+        Conversation(plug, user, persona.mode, sampling.over(plug), learn).run()
+
+
+class Conversation:
+    """The loop and its state: the user, the mode, the last request. One thread; the plug stays the caller's."""
+
+    def __init__(self, plug: PersonaPlug, user: str, persona: PersonaMode, sampling: Sampling, learn: bool) -> None:
+        self.plug, self.user, self.persona, self.sampling, self.learn = plug, user, persona, sampling, learn
+        self.last = ""
+
+    def run(self) -> None:
+        """Reads lines until /quit or the end of input. Errors of a line are told and the talk goes on."""
+        interactive = sys.stdin.isatty()
+        if interactive:
+            _line_editing()
+            notice("/help tells the commands")
+        while True:
+            try:
+                text = input("> " if interactive else "").strip()
+            except EOFError:
+                if interactive:
+                    print()
+                return
+            except KeyboardInterrupt:
+                if not interactive:
+                    raise
+                notice("/quit or Ctrl-D leaves")
+                continue
+            if text == "/quit":
+                return
+            if text:
+                self._turn(text)
+
+    def _turn(self, text: str) -> None:
+        try:
+            self._command(text) if text.startswith("/") else self._answer(text)
+        except KeyboardInterrupt:
+            notice("stopped")
+        except PersonaPlugError as error:
+            notice(f"error: {one_line(error)}")
+
+    def _answer(self, text: str) -> None:
+        self.last = text
+        write_stream(self.plug.stream(text, user=self.user, persona=self.persona, sampling=self.sampling))
+        if self.learn:  # afterwards, so that a request does not attend to itself
+            self.plug.user(self.user).remember(text, source="chat")
+
+    def _command(self, text: str) -> None:
+        name, _, rest = text.partition(" ")
+        rest = rest.strip()
+        if name == "/remember" and rest:
+            body, _, output = rest.partition("=>")
+            number = self.plug.user(self.user).remember(body.strip(), output=output.strip(), source="chat")
+            notice(f"remembered as item {number}")
+        elif name == "/persona" and rest in Persona.__members__:
+            self.persona = Persona[rest].mode
+            notice(f"persona {rest}")
+        elif name == "/why" and self.last:
+            out().print(attribution_table(self.plug.explain(self.last, self.user), 5))
+        else:
+            out().print(HELP)
+
+
+def _line_editing() -> None:
+    try:
+        import readline
+
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    except ImportError:  # Windows: input() without a history of lines
+        pass

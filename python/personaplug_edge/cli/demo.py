@@ -1,0 +1,39 @@
+"""``personaplug demo``: six invented people, the same prompts, and whether their histories change the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .generate import Persona
+from .session import open_plug
+from .terminal import notice, out, progress_bar, write_json
+
+
+def demo(
+    png: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("personaplug-demo.png"),
+    picture: Annotated[bool, typer.Option(help="Draw the picture (needs matplotlib).")] = True,
+    prompt: Annotated[int | None, typer.Option(min=1, help="Show the reasons for this prompt.")] = None,
+    persona: Annotated[Persona, typer.Option(help="query or static.")] = Persona.query,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The same prompts, answered for nobody and for invented people. Offline; nothing is kept."""
+    from ..demo.data import load_people, load_prompts
+    from ..demo.runner import run_demo
+    from ..demo.show import as_json, show
+
+    if persona is Persona.off:
+        raise typer.BadParameter("expected --persona query or static; nobody's column is the one without")
+    prompts = load_prompts()
+    if prompt is not None and prompt > len(prompts.articles):
+        raise typer.BadParameter(f"expected --prompt from 1 to {len(prompts.articles)}, got {prompt}")
+    with open_plug(in_memory=True) as plug, progress_bar("answering") as progress:
+        report = run_demo(plug, load_people(prompts), prompts, persona=persona.mode, progress=progress)
+    write_json(as_json(report)) if json else show(report, out(), prompt=prompt)
+    if picture:
+        from ..plots import save_demo
+
+        save_demo(report, png)
+        notice(f"wrote {png}")

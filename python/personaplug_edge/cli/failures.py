@@ -1,0 +1,48 @@
+"""From exceptions to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from ..errors import PersonaPlugError
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line: the package's own messages as they are, others with their type."""
+    if isinstance(error, PersonaPlugError):
+        message = str(error) or type(error).__name__
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        message = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)"
+    return " ".join(message.split())
+
+
+@contextmanager
+def guarded(*, debug: bool) -> Iterator[None]:
+    """Runs a command's body; with ``debug`` the errors pass through and Python prints their traceback."""
+    try:
+        yield
+        sys.stdout.flush()  # a broken pipe shows here and not while the interpreter ends
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except KeyboardInterrupt:
+        print("\npersonaplug: interrupted", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # the reader (head, less) has left: nothing more can be said, and nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except Exception as error:
+        if debug:
+            raise
+        print(f"personaplug: error: {one_line(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None

@@ -1,0 +1,101 @@
+"""``personaplug generate``: one answer, or one label of several."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .bars import attribution_rows, label_table
+from .sampling import SamplingOptions
+from .session import open_plug, warn_cold_start
+from .streaming import write_stream
+from .terminal import out, write_json
+
+if TYPE_CHECKING:
+    from ..personalizer import PersonaMode
+    from ..plug import PersonaPlug
+    from ..results import Reply
+
+
+class Persona(str, Enum):
+    """How the history enters the prompt."""
+
+    query = "query"
+    static = "static"
+    off = "off"
+
+    @property
+    def mode(self) -> PersonaMode:
+        """The value as the library takes it."""
+        return self.value
+
+
+PersonaOption = Annotated[
+    Persona,
+    typer.Option(help="query: weighted by the prompt; static: the user's mean, cached; off: without the history."),
+]
+UserOption = Annotated[str | None, typer.Option(help="The user whose history speaks; none: the cold-start persona.")]
+PromptArgument = Annotated[str, typer.Argument(help="The request; - reads it from stdin.")]
+
+
+def generate(
+    prompt: PromptArgument,
+    sampling: SamplingOptions,
+    user: UserOption = None,
+    persona: PersonaOption = Persona.query,
+    labels: Annotated[
+        str | None, typer.Option(help="Choose among these, separated by commas, instead of generating.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, with timings and what weighed.")] = False,
+) -> None:
+    """Answer a prompt as the user would; streams to the terminal."""
+    names = [name.strip() for name in labels.split(",") if name.strip()] if labels is not None else []
+    if labels is not None and len(names) < 2:
+        raise typer.BadParameter(f"expected two labels or more in --labels, got {labels!r}")
+    text = read_prompt(prompt)
+    with open_plug() as plug:
+        warn_cold_start(plug, user, persona.value)
+        if names:
+            _choose(plug, text, names, user, persona, json)
+        elif json:
+            reply = plug.generate(text, user=user, persona=persona.mode, sampling=sampling.over(plug))
+            write_json(_reply(reply, user, text))
+        else:
+            write_stream(plug.stream(text, user=user, persona=persona.mode, sampling=sampling.over(plug)))
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt itself, or standard input without its last line break for ``-``."""
+    return sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+
+
+def _choose(plug: PersonaPlug, text: str, names: list[str], user: str | None, persona: Persona, json: bool) -> None:
+    choice = plug.choose(text, names, user=user, persona=persona.mode)
+    shares = dict(zip(choice.labels, choice.probabilities, strict=True))
+    if not json:
+        return out().print(label_table(choice.label, shares))
+    scored = {
+        name: {"logprob": logprob, "probability": shares[name]}
+        for name, logprob in zip(names, choice.logprobs, strict=True)
+    }
+    write_json(
+        {"prompt": text, "user": user, "persona": persona.value, "label": choice.label, "labels": scored}
+        | {"attribution": attribution_rows(choice.attribution)}
+    )
+
+
+def _reply(reply: Reply, user: str | None, text: str) -> dict[str, Any]:
+    return {
+        "prompt": text,
+        "user": user,
+        "persona": reply.persona,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "tokens": list(reply.tokens),
+        "timings": asdict(reply.timings) | {"embed_seconds": reply.embed_seconds},
+        "attribution": attribution_rows(reply.attribution),
+    }
