@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
+from tokenizers import Regex, Tokenizer, models, normalizers
+
 from models.onnx_models import (
     FLOAT,
     INT,
@@ -21,11 +24,9 @@ from models.onnx_models import (
     write_projector,
     write_tokenizer,
 )
-from onnx import helper
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import Aggregator, Encoder, Projector, QueryHead, UserEmbedder
 from personaplug_edge.errors import DimensionError, EncoderError, MissingExtraError, TextError
-from tokenizers import Regex, Tokenizer, models, normalizers
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
 from personaplug_edge.bundle import (
     MANIFEST_NAME,
     EncoderPart,
@@ -88,8 +89,9 @@ def write_encoder(
 ) -> Array:
     """A token table in a graph; returns the table (vocabulary, width).
 
-    ``pooled``: masked mean inside, output ``embedding`` (batch, width). Otherwise output ``last_hidden_state`` (batch, tokens, width),
-    in which every token also holds a tenth of the sequence's sum over all positions that the mask lets through.
+    ``pooled``: masked mean inside, output ``embedding`` (batch, width). Otherwise output ``last_hidden_state``
+    (batch, tokens, width), in which every token also holds a tenth of the sequence's sum over all positions that the
+    mask lets through.
     """
     table = np.random.default_rng(seed).standard_normal((vocabulary, width)).astype(np.float32)
     integer = (INT, ["batch", "tokens"])
@@ -157,11 +159,12 @@ def write_aggregator(
 ) -> Path:
     """Softmax over temperature * q.h_i, then the weighted sum of the projections (PPlug, eqs. 4 and 5).
 
-    The scores are a Gemm with a column: onnxruntime 1.31 takes 40 times as long for MatMul with a 1-D query (measured).
+    The query is a column: onnxruntime 1.31 takes 40 times as long for MatMul with a query of one dimension (measured).
     """
     nodes = [
-        helper.make_node("Unsqueeze", ["query", "axis1"], ["column"]),
-        helper.make_node("Gemm", ["vectors", "column"], ["scores"], alpha=float(temperature)),
+        helper.make_node("Mul", ["query", "temperature"], ["scaled"]),
+        helper.make_node("Unsqueeze", ["scaled", "axis1"], ["column"]),
+        helper.make_node("MatMul", ["vectors", "column"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["shares"], axis=0),
         helper.make_node("Squeeze", ["shares", "axis1"], ["weights"]),
         helper.make_node("Reshape", ["projections", "flat_shape"], ["flat"]),
@@ -170,6 +173,7 @@ def write_aggregator(
         helper.make_node("Reshape", ["sum", "persona_shape"], ["persona"]),
     ]
     constants: dict[str, NDArray[Any]] = {"axis0": np.array([0]), "axis1": np.array([1])}
+    constants["temperature"] = np.array(temperature, dtype=np.float32)
     constants |= {"flat_shape": np.array([-1, tokens * width_llm]), "persona_shape": np.array([tokens, width_llm])}
     inputs = {"query": (FLOAT, [width]), "vectors": (FLOAT, ["items", width])}
     inputs["projections"] = (FLOAT, ["items", tokens, width_llm])
@@ -202,9 +206,10 @@ def make_bundle(
 ) -> Path:
     """A whole bundle in ``folder`` (made when missing); returns ``folder``.
 
-    ``llm_file``: a GGUF file, copied to ``llm.gguf`` and asked for its architecture, width and tokenizer through the extension;
-    None: a dummy that fits :class:`FakeLLM` of ``width_llm``. ``scale``: length of the instruction and cold-start rows.
-    ``manifest``: further fields of :class:`Manifest`, such as ``sampling``, ``prompt`` or ``history``.
+    ``llm_file``: a GGUF file, copied to ``llm.gguf`` and asked for its architecture, width and tokenizer through the
+    extension; None: a dummy that fits :class:`FakeLLM` of ``width_llm``. ``scale``: length of the instruction and
+    cold-start rows. ``manifest``: further fields of :class:`Manifest`, such as ``sampling``, ``prompt`` or
+    ``history``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     llm = _put_llm(folder, llm_file, width_llm)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from models.onnx_models import FakeLLM, edit_manifest, make_bundle
 from personaplug_edge.bundle import Bundle, HeadPart, HistoryPart, Manifest, fill, folder, known_bundles
 from personaplug_edge.errors import BundleError

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from models.onnx_models import (
     WORDS,
     make_bundle,
@@ -19,7 +21,6 @@ from models.onnx_models import (
     write_projector,
     write_tokenizer,
 )
-from numpy.typing import NDArray
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import Aggregator, Encoder, Projector, QueryHead, UserEmbedder
 from personaplug_edge.embedder.texts import CHARACTERS_PER_TOKEN
@@ -33,6 +34,7 @@ TEXTS = [
     "music music",
     "unheard of",
 ]
+OUTPUTS = ["good", "", "love", "", "bad"]
 IDS = {word: 4 + index for index, word in enumerate(WORDS)}
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -194,7 +196,7 @@ def test_aggregator_takes_views_and_float64(tmp_path: Path) -> None:
 
 
 def test_users_do_not_leak_into_each_other(tmp_path: Path) -> None:
-    """Two users with histories of one length, asked in turns and from several threads: each gets what they get alone."""
+    """Two users with histories of one length, asked in turns from several threads: each gets what they get alone."""
     users = [history(50, seed=seed) for seed in range(4)]
     alone = [Aggregator(write_aggregator(tmp_path / f"{i}.onnx", tokens=2)).aggregate(*u) for i, u in enumerate(users)]
     shared = Aggregator(write_aggregator(tmp_path / "a.onnx", tokens=2))
@@ -213,9 +215,7 @@ def test_users_do_not_leak_into_each_other(tmp_path: Path) -> None:
 def test_user_embedder_from_text_to_persona(tmp_path: Path, head: bool) -> None:
     bundle = Bundle.load(make_bundle(tmp_path / "b", tokens=2, head=head))
     embedder = UserEmbedder.from_bundle(bundle, threads=1)
-    texts = [
-        embedder.item_text(text, output) for text, output in zip(TEXTS, ["good", "", "love", "", "bad"], strict=True)
-    ]
+    texts = [embedder.item_text(*pair) for pair in zip(TEXTS, OUTPUTS, strict=True)]
     assert texts[:2] == ["good: the film was good", "sport"]
     vectors = embedder.behavior(texts)
     projections = embedder.project(vectors)

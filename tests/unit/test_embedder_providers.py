@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from personaplug_edge.embedder.providers import choose_providers, warn_of_fallback
 from personaplug_edge.errors import EncoderError
 

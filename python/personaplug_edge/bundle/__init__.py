@@ -1,4 +1,4 @@
-"""The bundle: a folder with a plug, its encoders, its LLM, and the manifest ``bundle.json`` that names and hashes all of them."""
+"""The bundle: a folder with a plug, its encoders and its LLM; ``bundle.json`` names and hashes all of them."""
 
 from __future__ import annotations
 

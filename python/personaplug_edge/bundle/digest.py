@@ -13,11 +13,20 @@ class ModelLike(Protocol):
     """What a loaded LLM (``personaplug_edge._core.Model``) says of itself."""
 
     @property
-    def architecture(self) -> str: ...
+    def architecture(self) -> str:
+        """``general.architecture`` of the GGUF."""
+        ...
+
     @property
-    def embedding_width(self) -> int: ...
+    def embedding_width(self) -> int:
+        """H."""
+        ...
+
     @property
-    def vocabulary_size(self) -> int: ...
+    def vocabulary_size(self) -> int:
+        """Number of tokens."""
+        ...
+
     def piece(self, id: int, /) -> bytes:
         """Bytes of one token."""
         ...
@@ -35,8 +44,8 @@ def sha256_of(path: Path) -> str:
 def tokenizer_digest(llm: ModelLike | str | Path) -> str:
     """SHA-256 over the bytes of every token of ``llm``, in order, a newline after each; hexadecimal.
 
-    Two LLMs with equal digests cut a text into the same ids, as far as the vocabulary decides it. ``llm`` is a loaded model, or a
-    GGUF file, which is then loaded for it. Raises ModelError when the file cannot be loaded.
+    Two LLMs with equal digests cut a text into the same ids, as far as the vocabulary decides it. ``llm`` is a loaded
+    model, or a GGUF file, which is then loaded for it. Raises ModelError when the file cannot be loaded.
     """
     model = _load(llm) if isinstance(llm, (str, Path)) else llm
     digest = hashlib.sha256()

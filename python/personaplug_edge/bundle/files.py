@@ -16,7 +16,7 @@ from .digest import sha256_of
 from .manifest import FilePart
 
 ALWAYS_HASHED = 64 << 20
-"""Files under this many bytes are hashed at every load (25 MB take 20 ms); larger ones once, see :func:`check_files`."""
+"""Files under this many bytes are hashed at every load (25 MB take 20 ms); larger ones once."""
 
 _UNSAFE = re.compile(
     r'[\x00-\x1f\ud800-\udfff\\:*?"<>|]'
@@ -48,10 +48,11 @@ def safe_path(folder: Path, name: str) -> Path:
 def check_files(folder: Path, files: Mapping[str, FilePart], *, verify: bool | Literal["full"] = True) -> None:
     """Raise BundleError, naming the file, unless every file is there with its size and SHA-256.
 
-    ``True`` hashes files under 64 MiB always. A larger one, as the GGUF of an LLM of billions of parameters, is hashed once: a stamp in
-    the user's cache folder remembers path, device, inode, size, time of change and digest, and a file that was written to, copied or
-    replaced since has another stamp. The stamp guards against accidents, not against somebody who writes to your cache folder: ``"full"``
-    hashes everything and looks at no stamp. ``False`` looks at sizes alone.
+    ``True`` hashes files under 64 MiB always. A larger one, as the GGUF of an LLM of billions of parameters, is
+    hashed once: a stamp in the user's cache folder remembers path, device, inode, size, time of change and digest,
+    and a file that was written to, copied or replaced since has another stamp. The stamp guards against accidents,
+    not against somebody who writes to your cache folder: ``"full"`` hashes everything and looks at no stamp.
+    ``False`` looks at sizes alone.
     """
     for name, part in files.items():
         path = safe_path(folder, name)
@@ -64,7 +65,8 @@ def check_files(folder: Path, files: Mapping[str, FilePart], *, verify: bool | L
             raise BundleError(f"{path} cannot be read: {error.strerror}; copy the bundle again") from error
         if actual != part.sha256:
             raise BundleError(
-                f"{path} was changed or damaged: expected SHA-256 {part.sha256}, got {actual}; copy or export the bundle again"
+                f"{path} was changed or damaged: expected SHA-256 {part.sha256}, got {actual}; "
+                "copy or export the bundle again"
             )
         if part.bytes >= ALWAYS_HASHED:
             _put_stamp(path, part)

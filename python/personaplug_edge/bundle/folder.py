@@ -55,8 +55,8 @@ class Bundle:
         """Read and verify the bundle in a folder, or one that comes with the package, by its name (``tiny``).
 
         A plain name means the package's bundle first and a folder of that name second; write ``./tiny`` for the folder.
-        ``verify`` is that of :func:`check_files`. Raises BundleError: no such folder, not a manifest, of a newer format, a file
-        missing, changed or outside of the folder.
+        ``verify`` is that of :func:`check_files`. Raises BundleError: no such folder, not a manifest, of a newer
+        format, a file missing, changed or outside of the folder.
         """
         folder = _find(path_or_name)
         manifest_path = folder / MANIFEST_NAME
@@ -118,7 +118,7 @@ class Bundle:
             raise self._other_llm("tokenizer", llm.tokenizer_sha256, actual)
 
     def rows(self) -> PersonaRows:
-        """Read the instruction and cold-start rows. Raises BundleError on a wrong shape or type, or on values that are not finite."""
+        """Read the instruction and cold-start rows. BundleError on a wrong shape or type, or on NaN."""
         path = self.path(self.manifest.persona.rows)
         width, tokens = self.manifest.llm.embedding_width, self.manifest.persona.tokens
         try:

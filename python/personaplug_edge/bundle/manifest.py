@@ -1,7 +1,7 @@
 """The manifest of a bundle, format 1: the one definition that export writes and the runtime reads.
 
-Every class is one object of ``bundle.json``; a field without a default is a required key. The reader (``schema.py``) works
-from these fields, so that a key is named and documented in one place.
+Every class is one object of ``bundle.json``; a field without a default is a required key. The reader (``schema.py``)
+works from these fields, so that a key is named and documented in one place.
 """
 
 from __future__ import annotations
@@ -182,9 +182,9 @@ class Manifest:
     input_encoder: EncoderPart | HeadPart
     """Encoder of the input: an encoder of its own, or a head on the behavior encoder."""
     projector: GraphPart
-    """ONNX file: ``vectors`` (n, d) to ``rows`` (n, k, H)."""
+    """ONNX file: vectors (n, d) to rows (n, k, H)."""
     aggregator: GraphPart
-    """ONNX file: ``query`` (d), ``vectors`` (n, d), ``projections`` (n, k, H) to ``persona`` (k, H), ``weights`` (n)."""
+    """ONNX file: query (d), vectors (n, d), projections (n, k, H) to persona (k, H), weights (n)."""
     persona: PersonaPart
     """Persona tokens, instruction and cold start."""
     model_card: str = ""
@@ -220,7 +220,7 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, *, source: str = MANIFEST_NAME) -> Manifest:
-        """Read ``bundle.json``. Raises BundleError that names the key path (``llm.file``), what it should be and what it is."""
+        """Read ``bundle.json``. Raises BundleError that names the key path, as ``llm.file``, and what it should be."""
         if len(text) > _LARGEST_MANIFEST:
             raise BundleError(f"{source}: {len(text)} bytes; a manifest has {_LARGEST_MANIFEST} at most")
         try:

@@ -17,7 +17,7 @@ _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or 
 
 
 def read_part(kind: type[T], data: Any, at: str, source: str) -> T:
-    """Make a ``kind`` of the JSON object ``data``, found at key path ``at``; calls its ``check(at)`` where there is one.
+    """Make a ``kind`` of the JSON object ``data``, found at key path ``at``; calls its ``check(at)`` if it has one.
 
     Unknown keys are refused: a misspelt optional key would silently change the vectors.
     """

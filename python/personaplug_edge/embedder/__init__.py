@@ -1,4 +1,4 @@
-"""The user embedder: encoders, projector and aggregator as ONNX graphs. Importing it loads neither onnxruntime nor tokenizers."""
+"""The user embedder: encoders, projector and aggregator as ONNX graphs. Importing it loads no onnxruntime."""
 
 from __future__ import annotations
 

@@ -33,11 +33,12 @@ class Aggregation:
 class Aggregator:
     """Thread-safe; keeps nothing between calls, so that no user's vectors can reach another's request."""
 
-    def __init__(self, path: str | Path, *, providers: Sequence[str] | None = ("cpu",), threads: int = 0) -> None:
+    def __init__(self, path: str | Path, *, providers: Sequence[str] | None = ("cpu",), threads: int = 1) -> None:
         """Load the graph. Raises EncoderError.
 
-        ``providers``: the CPU, unless asked otherwise. The history lies in main memory and is read once, so that copying it to a GPU takes
-        longer than the sum does.
+        ``providers``: the CPU, unless asked otherwise. The history lies in main memory and is read once, so that
+        copying it to a GPU takes longer than the sum does. ``threads``: one reads memory nearly as fast as several
+        do, and leaves the other cores to the LLM.
         """
         self.session = Session(path, providers=providers, threads=threads)
         self.session.require(inputs=tuple(_INPUTS), outputs=("persona", "weights"))
@@ -47,8 +48,9 @@ class Aggregator:
     ) -> Aggregation:
         """The personal embedding of a history of n > 0 items.
 
-        ``query`` (d,), ``vectors`` (n, d), ``projections`` (n, k, H); C-contiguous float32 is read in place, anything else is copied.
-        Raises DimensionError on shapes that do not fit, on no items and on values that are not finite.
+        ``query`` (d,), ``vectors`` (n, d), ``projections`` (n, k, H); C-contiguous float32 is read in place, anything
+        else is copied. Raises DimensionError on shapes that do not fit, on no items and on values that are not
+        finite.
         """
         arrays = {
             name: np.ascontiguousarray(array, dtype=np.float32)

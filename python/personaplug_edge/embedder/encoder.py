@@ -41,9 +41,10 @@ class Encoder:
     ) -> None:
         """Load the graph and its tokenizer.
 
-        ``pooling``: ``cls``, ``mean``, or ``none`` when the graph pools and gives (batch, width). ``width``: what the vectors must have,
-        None takes what the graph gives. ``providers``: ``cuda``, ``coreml``, ``cpu`` or onnxruntime's full names; None takes the best
-        that there is. ``threads``: 0 is the usable cores, 8 at most. Raises EncoderError, MissingExtraError.
+        ``pooling``: ``cls``, ``mean``, or ``none`` when the graph pools and gives (batch, width). ``width``: what the
+        vectors must have, None takes what the graph gives. ``providers``: ``cuda``, ``coreml``, ``cpu`` or
+        onnxruntime's full names; None takes the best that there is. ``threads``: 0 is the usable cores, 8 at most.
+        Raises EncoderError, MissingExtraError.
         """
         if pooling not in ("cls", "mean", "none"):
             raise EncoderError(f"pooling: expected 'cls', 'mean' or 'none', got {pooling!r}")
@@ -65,9 +66,10 @@ class Encoder:
     ) -> Array:
         """Vectors of ``texts`` in their order, float32 (n, width); no texts, (0, width).
 
-        Texts of like length go together, so that little is padded; batches of 8 are the fastest on CPUs. ``prefix`` replaces the
-        encoder's own for this call. ``progress(done, total)`` is called after each batch. Raises TextError on a text that is empty
-        or not Unicode, before anything is encoded; EncoderError when the graph fails.
+        Texts of like length go together, so that little is padded; batches of 8 are the fastest on CPUs. ``prefix``
+        replaces the encoder's own for this call. ``progress(done, total)`` is called after each batch. Raises
+        TextError on a text that is empty or not Unicode, before anything is encoded; EncoderError when the graph
+        fails.
         """
         if isinstance(texts, str):
             raise TextError("expected a sequence of texts, got one str; put it into a list")
@@ -145,14 +147,16 @@ class Encoder:
             return (named or fitting)[0]
         shapes = ", ".join(f"{name} {node.shape}" for name, node in self.session.outputs.items())
         raise EncoderError(
-            f"{self.session.path}: pooling {self.pooling!r} needs an output of {rank} dimensions named {' or '.join(names)}; got {shapes}"
+            f"{self.session.path}: pooling {self.pooling!r} needs an output of {rank} dimensions "
+            f"named {' or '.join(names)}; got {shapes}"
         )
 
     def _input_types(self) -> dict[str, Any]:
         for name, node in self.session.inputs.items():
             if name not in _INPUTS or node.type not in _INTEGERS:
                 raise EncoderError(
-                    f"{self.session.path}: expected integer inputs {', '.join(_INPUTS)}; got {name} of {node.type}; export it again"
+                    f"{self.session.path}: expected integer inputs {', '.join(_INPUTS)}; "
+                    f"got {name} of {node.type}; export it again"
                 )
         if "input_ids" not in self.session.inputs:
             raise EncoderError(

@@ -1,4 +1,4 @@
-"""Graphs from vectors to rows (the projector, Proj in PPlug, arXiv 2409.11901, eq. 5) and from vectors to queries (the head)."""
+"""Graphs on vectors: to rows (the projector, Proj in PPlug, arXiv 2409.11901, eq. 5), and to queries (the head)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ITEMS_TOGETHER = 1024  # bounds the memory between the layers of a large projec
 
 
 class Projector:
-    """Vectors (n, d) to rows of the LLM's embedding space (n, k, H). Thread-safe. Depends on the item alone: store what comes out."""
+    """Vectors (n, d) to rows of the LLM's embedding space (n, k, H), item by item: store them. Thread-safe."""
 
     def __init__(
         self,
@@ -40,7 +40,8 @@ class Projector:
             self.shape = given[0], given[1]
 
     def project(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rows float32 (n, k, H) of ``vectors`` (n, d). Raises DimensionError on another shape, EncoderError on a broken graph."""
+        """Rows float32 (n, k, H) of ``vectors`` (n, d). Raises DimensionError on another shape, EncoderError on a
+        broken graph."""
         array = _matrix(vectors, self._width)
         if not len(array) and self.shape:
             return np.empty((0, *self.shape), dtype=np.float32)
@@ -73,7 +74,8 @@ class QueryHead:
                 )
 
     def queries(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Queries float32 (n, d) of ``vectors`` (n, d), as the graph gives them. Raises DimensionError, EncoderError."""
+        """Queries float32 (n, d) of ``vectors`` (n, d), as the graph gives them. Raises DimensionError,
+        EncoderError."""
         array = _matrix(vectors, self.width)
         (queries,) = self.session.run(self._names[1:], {self._names[0]: array})
         if queries.shape != array.shape:

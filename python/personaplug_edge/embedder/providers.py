@@ -15,9 +15,9 @@ _CPU = _SHORT["cpu"]
 def choose_providers(asked: Sequence[str] | None, available: Sequence[str]) -> list[str]:
     """Providers in order of preference, the CPU always last.
 
-    ``asked`` None: CUDA, CoreML, CPU, those of them that this onnxruntime has. Otherwise the given ones, as ``cuda`` or in full
-    (``CUDAExecutionProvider``); one that this onnxruntime lacks is left out with a RuntimeWarning. Raises EncoderError on a
-    name that cannot be one.
+    ``asked`` None: CUDA, CoreML, CPU, those of them that this onnxruntime has. Otherwise the given ones, as ``cuda``
+    or in full (``CUDAExecutionProvider``); one that this onnxruntime lacks is left out with a RuntimeWarning. Raises
+    EncoderError on a name that cannot be one.
     """
     if asked is None:
         return [name for name in _SHORT.values() if name in available]
@@ -37,7 +37,7 @@ def choose_providers(asked: Sequence[str] | None, available: Sequence[str]) -> l
 
 
 def warn_of_fallback(wanted: Sequence[str], got: Sequence[str], path: Path) -> None:
-    """RuntimeWarning when onnxruntime has a provider but could not start it: onnxruntime-gpu on a machine without a GPU."""
+    """RuntimeWarning when a provider could not be started, as onnxruntime-gpu's on a machine without a GPU."""
     lost = [name for name in wanted if name not in got]
     if lost:
         _warn(f"{', '.join(lost)} could not be started for {path.name}; it runs on {', '.join(got)}")

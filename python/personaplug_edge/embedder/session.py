@@ -1,4 +1,4 @@
-"""One ONNX graph: loaded, its inputs and outputs looked up, run; every failure of onnxruntime becomes an EncoderError."""
+"""One ONNX graph: loaded, looked at, run; every failure of onnxruntime becomes an EncoderError."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Session:
     """A loaded graph. Thread-safe: onnxruntime allows calls of run from several threads at once."""
 
     def __init__(self, path: str | Path, *, providers: Sequence[str] | None = None, threads: int = 0) -> None:
-        """``providers`` and ``threads`` are those of :class:`Encoder`. Raises EncoderError when the file is no graph."""
+        """``providers`` and ``threads`` are those of :class:`Encoder`. Raises EncoderError when the file is no
+        graph."""
         self.path = Path(path)
         ort = import_onnxruntime()
         wanted = choose_providers(providers, ort.get_available_providers())

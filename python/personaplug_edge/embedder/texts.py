@@ -5,12 +5,15 @@ from __future__ import annotations
 from ..errors import TextError
 
 CHARACTERS_PER_TOKEN = 32
-"""Characters of a text kept for each token of the encoder's limit. English has 4 to 5 a token, and no usual tokenizer has 32 on average,
-so the tokens that are left are those of the whole text; a megabyte takes no longer than a page."""
+"""Characters of a text kept for each token of the encoder's limit.
+
+English has 4 to 5 a token, and no usual tokenizer has 32 on average, so the tokens that are left are those of the whole
+text; a megabyte takes no longer than a page.
+"""
 
 
 def check_text(text: object, what: str = "text") -> str:
-    """Return ``text``. Raises TextError that names ``what`` unless it is a str with something in it and valid Unicode without NUL."""
+    """Return ``text``. Raises TextError that names ``what``: not str, white space alone, a NUL, a lone surrogate."""
     if not isinstance(text, str):
         raise TextError(f"{what}: expected str, got {type(text).__name__}")
     if not text.strip():

@@ -22,12 +22,14 @@ class TextTokenizer:
     """A ``tokenizer.json``, cut at ``max_tokens``, special tokens included. Thread-safe after construction."""
 
     def __init__(self, path: str | Path, max_tokens: int) -> None:
-        """Raises MissingExtraError without the tokenizers library, EncoderError when the file is not one of its files."""
+        """Raises MissingExtraError without the tokenizers library, EncoderError when the file is not one of its
+        files."""
         try:
             import tokenizers
         except ImportError as error:
             raise MissingExtraError(
-                f"tokenizers cannot be imported ({error}); run: pip install 'personaplug-edge[cpu]' or 'personaplug-edge[cuda]'"
+                f"tokenizers cannot be imported ({error}); "
+                "run: pip install 'personaplug-edge[cpu]', or 'personaplug-edge[cuda]'"
             ) from error
         self.path = Path(path)
         if not self.path.is_file():

@@ -18,7 +18,10 @@ Array = NDArray[np.float32]
 
 
 class UserEmbedder:
-    """History texts to vectors and rows, and those with an input to the personal embedding. Thread-safe; remembers no user."""
+    """History texts to vectors and rows, and those with an input to the personal embedding.
+
+    Thread-safe; remembers no user.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,11 @@ class UserEmbedder:
         """I of the paper, float32 (r, H), read-only."""
         self.cold_start: Array = rows.cold_start
         """Rows of a user without a history, float32 (k, H), read-only."""
+
+    @property
+    def width(self) -> int:
+        """d, the width of a vector."""
+        return self.behavior_encoder.width
 
     @staticmethod
     def from_bundle(bundle: Bundle, *, threads: int = 0, providers: Sequence[str] | None = None) -> UserEmbedder:
@@ -68,7 +76,7 @@ class UserEmbedder:
             projector=Projector(
                 bundle.path(manifest.projector.file), shape=shape, threads=threads, providers=providers
             ),
-            aggregator=Aggregator(bundle.path(manifest.aggregator.file), threads=threads),
+            aggregator=Aggregator(bundle.path(manifest.aggregator.file)),
             rows=bundle.rows(),
         )
 
@@ -87,7 +95,8 @@ class UserEmbedder:
         batch_size: int = 8,
         progress: Callable[[int, int], object] | None = None,
     ) -> Array:
-        """Vectors h of history items, float32 (n, d), from texts made by :meth:`item_text`. Raises TextError, EncoderError."""
+        """Vectors h of history items, float32 (n, d), from texts made by :meth:`item_text`. Raises TextError,
+        EncoderError."""
         return self.behavior_encoder.encode(texts, batch_size=batch_size, progress=progress)
 
     def query(self, text: str) -> Array:
