@@ -39,7 +39,7 @@ def write_tokenizer(folder: Path, tokenizer_model: Path) -> None:
         "add_eos_token": False,
         "add_prefix_space": normalizer["add_dummy_prefix"],
         "clean_up_tokenization_spaces": False,
-        "legacy": False,  # the legacy mode puts a space behind every special token
+        "legacy": True,  # the newer mode leaves the dummy prefix out where a text starts with a space
         "model_max_length": config.get("max_position_embeddings", CONTEXT_UNKNOWN),
         **{name: processor.id_to_piece(index) for name, index in names.items() if index >= 0},
     }
