@@ -1,12 +1,11 @@
-"""``python -m personaplug_export.tiny.build_encoder DATA TEACHER OUT``: the encoder of the bundle ``tiny``."""
+"""The sentence encoder of the bundle ``tiny``."""
 
 from __future__ import annotations
 
-import argparse
+import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from personaplug_export.tiny import encoder
 
@@ -15,32 +14,26 @@ EPOCHS = 5
 HELD_OUT = 1_000
 
 
-def main() -> None:
-    """Tokenizer, teacher's vectors, training, and the cosine on texts that were held out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("teacher", type=Path, help="folder of a sentence-transformers model")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    arguments = parser.parse_args()
-    out: Path = arguments.out
+def build_encoder(data: Path, teacher: Path, out: Path, *, epochs: int = EPOCHS, threads: int = 0) -> Path:
+    """Tokenizer, teacher's vectors, training; returns the folder of the encoder, ``out/encoder``.
+
+    The cosine to the teacher on texts that were held out goes to ``out/encoder_cosine.json``.
+    """
+    target = out / "encoder"
+    if (target / "config.json").exists():
+        return target
     out.mkdir(parents=True, exist_ok=True)
-    texts = encoder.encoder_texts(arguments.data, GENERAL_TEXTS)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    tokenizer = encoder.train_wordpiece(texts, out / "encoder")
-    vectors = encoder.teacher_vectors(arguments.teacher, texts, out / "teacher.npy", arguments.threads)
+    texts = encoder.encoder_texts(data, GENERAL_TEXTS)
+    tokenizer = encoder.train_wordpiece(texts, target)
+    vectors = encoder.teacher_vectors(teacher, texts, out / "teacher.npy", threads)
     ids = tokenizer(texts, truncation=True, max_length=encoder.MAX_TOKENS)["input_ids"]
     held_out = np.random.default_rng(0).permutation(len(ids))[:HELD_OUT]
     kept = np.setdiff1d(np.arange(len(ids)), held_out)
     model = encoder.new_encoder(vectors.shape[1])
     encoder.start_token_table(model, [ids[i] for i in kept], vectors[kept])
-    encoder.train_encoder(model, [ids[i] for i in kept], vectors[kept], arguments.epochs, out / "encoder.pt")
-    model.eval().save_pretrained(out / "encoder")
-    cosine = encoder.mean_cosine(model, [ids[i] for i in held_out], vectors[held_out])
+    encoder.train_encoder(model, [ids[i] for i in kept], vectors[kept], epochs, out / "encoder.pt")
+    cosine = encoder.mean_cosine(model.eval(), [ids[i] for i in held_out], vectors[held_out])
+    (out / "encoder_cosine.json").write_text(json.dumps({"held_out_texts": HELD_OUT, "mean_cosine": cosine}) + "\n")
     print(f"cosine to the teacher on {HELD_OUT} held-out texts: {cosine:.4f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    model.save_pretrained(target)
+    return target

@@ -1,8 +1,7 @@
-"""``python -m personaplug_export.tiny.build_llm DATA OUT``: tokenizer and LLM of the bundle ``tiny``."""
+"""Tokenizer and LLM of the bundle ``tiny``."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
+from personaplug_export.hf_llama import write_tokenizer
 from personaplug_export.tiny import corpus, llm
-from personaplug_export.tiny.tokenizer import load_tokenizer, save_for_transformers, train_tokenizer
+from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
 
 RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
@@ -46,32 +46,27 @@ def examples(data: Path, tokenizer_path: Path, seed: int = 0) -> list[tuple[list
     return chosen
 
 
-def main() -> None:
-    """Runs both stages, resuming where an earlier run was cut."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--raw-tokens", type=int, default=RAW_TOKENS, help="raw tokens to read before the tasks")
-    arguments = parser.parse_args()
-    out: Path = arguments.out
+def build_llm(data: Path, out: Path, *, raw_tokens: int = RAW_TOKENS, device: str = "cpu") -> Path:
+    """Runs both stages, resuming where an earlier run was cut, and returns the folder of the LLM, ``out/llm``."""
+    target = out / "llm"
+    if (target / "config.json").exists():
+        return target
     out.mkdir(parents=True, exist_ok=True)
-    documents = corpus.raw_documents(arguments.data)
+    documents = corpus.raw_documents(data)
     tokenizer_path = train_tokenizer(documents, out)
-    tokens = tokenized(documents, tokenizer_path, out / "raw.npy")[: arguments.raw_tokens]
+    tokens = tokenized(documents, tokenizer_path, out / "raw.npy")[:raw_tokens]
     print(f"{len(tokens)} raw tokens", flush=True)
-    model = llm.new_model()
     checkpoint, raw_done = out / "checkpoint.pt", out / "raw"
-    if raw_done.exists():
-        model = LlamaForCausalLM.from_pretrained(raw_done)
+    if (raw_done / "config.json").exists():
+        model = LlamaForCausalLM.from_pretrained(raw_done).to(device)
     else:
+        model = llm.new_model().to(device)
         stage = llm.Stage(name="raw", steps=len(tokens) // (RAW_ROWS * llm.CONTEXT), lr=5e-3)
         llm.train_stage(model, llm.raw_batches(tokens, RAW_ROWS, seed=1), stage, checkpoint)
         model.save_pretrained(raw_done)
     stage = llm.Stage(name="tasks", steps=TASK_STEPS, lr=1e-3, warmup=50)
-    llm.train_stage(model, llm.task_batches(examples(arguments.data, tokenizer_path), TASK_TOKENS, seed=2), stage, checkpoint)
-    model.save_pretrained(out / "llm")
-    save_for_transformers(tokenizer_path, out / "llm")
-
-
-if __name__ == "__main__":
-    main()
+    batches = llm.task_batches(examples(data, tokenizer_path), TASK_TOKENS, seed=2)
+    llm.train_stage(model, batches, stage, checkpoint)
+    model.save_pretrained(target)
+    write_tokenizer(target, tokenizer_path)
+    return target

@@ -46,7 +46,7 @@ def raw_documents(data: Path, seed: int = 0) -> list[str]:
 
 def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
     """(request, answer) pairs by task. News has three views of an article, ratings also those of film reviews."""
-    news = [i for i in known_items(data / "news_category")]
+    news = list(known_items(data / "news_category"))
     examples = {
         "news_category": [(f"category of article: {text}", i["category"]) for i in news for text in _views(i)],
         "news_headline": [(f"headline of article: {i['text']}", i["title"]) for i in known_items(data / "news_headline")],

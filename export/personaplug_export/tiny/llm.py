@@ -6,7 +6,6 @@ that was due. Matrices are trained with Muon, the rest with AdamW.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -114,15 +113,17 @@ def train_stage(model: LlamaForCausalLM, batches: BatchStream, stage: Stage, che
         torch.optim.Muon(matrices, lr=stage.lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=stage.lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
+    device = model.device.type
     first = _resume(model, optimizers, stage, checkpoint)
-    started, saved, seen, running = time.monotonic(), time.monotonic(), 0, 0.0
+    started, saved, seen = time.monotonic(), time.monotonic(), 0
     for step, (ids, targets) in zip(range(stage.steps), batches, strict=False):
         if step < first:
             continue
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * _schedule(step, stage)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        ids, targets = ids.to(device), targets.to(device)
+        with torch.autocast(device, dtype=torch.bfloat16):
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
             wanted = targets[:, 1:] != IGNORE
             logits = model.lm_head(hidden[wanted])
@@ -133,10 +134,9 @@ def train_stage(model: LlamaForCausalLM, batches: BatchStream, stage: Stage, che
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         seen += ids.numel()
-        running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0:
             rate = seen / (time.monotonic() - started)
-            print(f"{stage.name} {step}/{stage.steps} loss {running:.3f} {rate:.0f} tokens/s", flush=True)
+            print(f"{stage.name} {step}/{stage.steps} loss {loss.item():.3f} {rate:.0f} tokens/s", flush=True)
         if time.monotonic() - saved > 300:
             _save(model, optimizers, stage, step + 1, checkpoint)
             saved = time.monotonic()
@@ -156,7 +156,12 @@ def _schedule(step: int, stage: Stage) -> float:
 
 
 def _save(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], stage: Stage, step: int, path: Path) -> None:
-    state = {"stage": stage.name, "step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+    state = {
+        "stage": stage.name,
+        "step": step,
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+    }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
@@ -165,19 +170,10 @@ def _save(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], stag
 def _resume(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], stage: Stage, path: Path) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=model.device)
     if state["stage"] != stage.name:
         return 0
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return int(state["step"])
-
-
-def perplexity(model: LlamaForCausalLM, batches: BatchStream, count: int) -> float:
-    """exp of the mean loss over ``count`` batches."""
-    losses = []
-    with torch.no_grad():
-        for _, (ids, _) in zip(range(count), batches, strict=False):
-            losses.append(model(input_ids=ids, labels=ids).loss.item())
-    return math.exp(sum(losses) / len(losses))

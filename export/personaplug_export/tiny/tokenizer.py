@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import sentencepiece
@@ -44,18 +42,3 @@ def train_tokenizer(documents: list[str], target: Path) -> Path:
 def load_tokenizer(path: Path) -> sentencepiece.SentencePieceProcessor:
     """The tokenizer of a file written by :func:`train_tokenizer`."""
     return sentencepiece.SentencePieceProcessor(model_file=str(path))
-
-
-def save_for_transformers(path: Path, folder: Path) -> None:
-    """Puts the tokenizer beside an LLM so that AutoTokenizer and llama.cpp's converter find it."""
-    shutil.copyfile(path, folder / "tokenizer.model")
-    facts = {
-        "tokenizer_class": "LlamaTokenizer",
-        "legacy": False,
-        "add_bos_token": True,
-        "add_eos_token": False,
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(facts, indent=2) + "\n")
