@@ -43,7 +43,26 @@ def llama_cpp() -> Path:
 @pytest.fixture(scope="session")
 def awkward_texts() -> list[str]:
     """Texts that tokenizers disagree about: newlines, runs of spaces, emoji, digits, scripts that need bytes."""
-    parts = ["\n", "\n\n", " ", "  ", "\t", "\r\n", "😀", "👍🏽", "é", "中文", "0", "12345", "3.14", "a", "The", "▁", "—", "ﬁ"]
+    parts = [
+        "\n",
+        "\n\n",
+        " ",
+        "  ",
+        "\t",
+        "\r\n",
+        "😀",
+        "👍🏽",
+        "é",
+        "中文",
+        "0",
+        "12345",
+        "3.14",
+        "a",
+        "The",
+        "▁",
+        "—",
+        "ﬁ",
+    ]
     parts += ["\u200b", "ß", "<s>", "</s>", "<0x0A>", "rain", "Report", "!?", "\u0301", "Ω", "x\n y"]
     order = random.Random(0)
     return probe_prompts(100) + ["".join(order.choices(parts, k=order.randint(1, 30))) for _ in range(400)]

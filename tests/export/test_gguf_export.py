@@ -67,7 +67,9 @@ def test_an_unknown_quantisation_is_named(llm_folder: Path, tmp_path: Path) -> N
         export_gguf(llm_folder, tmp_path / "llm.gguf", kind="q9_9")
 
 
-def test_what_the_converter_said_is_shown_and_nothing_is_left(llm_folder: Path, llama_cpp: Path, tmp_path: Path) -> None:
+def test_what_the_converter_said_is_shown_and_nothing_is_left(
+    llm_folder: Path, llama_cpp: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(llm_folder, broken)
     config = json.loads((broken / "config.json").read_text())
