@@ -1,0 +1,186 @@
+"""Greedy decoding of one sequence: tokens a second of this runtime, of llama-cpp-python, and of a bare C loop.
+
+``python benchmarks/decode.py --model 135m --json out.json``. The same GGUF file, prompt, number of tokens, threads,
+context, f16 key/value cache and flash attention (llama.cpp's "auto", which is on where it can be; llama-cpp-python
+knows on and off, so it gets on). Timed from the first token to the last: the prompt does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import interleaved, prompt_ids, ratio, summary, write_json
+from random_llama import DEFAULT_FOLDER, SHAPES, model_file
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = "personaplug stream"
+PEER = "llama_cpp generate"
+COMPLETION = "llama_cpp create_completion"
+BARE = "bare C loop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What each contender does."""
+
+    model: Path
+    vocabulary: int
+    threads: int
+    prompt: int
+    tokens: int
+
+    @property
+    def context(self) -> int:
+        """Positions needed, rounded up to 512."""
+        return -(-(self.prompt + self.tokens) // 512) * 512
+
+
+class Ours:
+    """This runtime, streaming through Python: token ids, log and whole characters of text as an app gets them."""
+
+    def __init__(self, job: Job) -> None:
+        from personaplug_edge.engine import LLM
+        from personaplug_edge.prompt import Prompt
+        from personaplug_edge.sampling import Sampling
+
+        self._llm = LLM.load(job.model, threads=job.threads, context=job.context)
+        self._prompt = Prompt.tokens(prompt_ids(job.prompt, job.vocabulary))
+        self._sampling = Sampling(max_tokens=job.tokens, ignore_end=True)
+        self.produced: list[int] = []
+
+    def __call__(self) -> float:
+        self.produced, first, start = [], 0, 0.0
+        for chunk in self._llm.stream(self._prompt, self._sampling):
+            self.produced += chunk.tokens
+            if not first and self.produced:
+                first, start = len(self.produced), time.perf_counter()
+        return (len(self.produced) - first) / (time.perf_counter() - start)
+
+
+class Peer:
+    """llama-cpp-python: its loop of token ids, and its streaming completion."""
+
+    def __init__(self, job: Job) -> None:
+        import llama_cpp
+
+        self._job, self._ids = job, prompt_ids(job.prompt, job.vocabulary)
+        self._llama = llama_cpp.Llama(
+            str(job.model),
+            n_ctx=job.context,
+            n_batch=512,
+            n_threads=job.threads,
+            n_threads_batch=job.threads,
+            flash_attn=True,
+            verbose=False,
+        )
+        self.produced: list[int] = []
+
+    def generate(self) -> float:
+        """Llama.generate, temperature 0."""
+        self._llama.reset()
+        self.produced = []
+        loop = self._llama.generate(self._ids, temp=0.0, repeat_penalty=1.0)
+        return _rate(loop, self._job.tokens, self.produced)
+
+    def complete(self) -> float:
+        """Llama.create_completion, temperature 0, streaming: text, as apps use it."""
+        self._llama.reset()
+        chunks = self._llama.create_completion(
+            self._ids, max_tokens=self._job.tokens, temperature=0.0, repeat_penalty=1.0, stream=True
+        )
+        start = 0.0
+        for _ in chunks:
+            start = start or time.perf_counter()
+        # Its stream tells no ids; n_tokens says how many were decoded.
+        made = self._llama.n_tokens - len(self._ids) + 1
+        if made < self._job.tokens:
+            raise SystemExit(f"{COMPLETION}: expected {self._job.tokens} tokens, got {made}")
+        return (self._job.tokens - 1) / (time.perf_counter() - start)
+
+
+def bare_loop(binary: Path, job: Job) -> Callable[[], float]:
+    """benchmarks/c_loop in a process of its own; it warms up and times itself."""
+    sizes = [str(number) for number in (job.threads, job.prompt, job.tokens, job.context, 1)]
+
+    def run() -> float:
+        done = subprocess.run([str(binary), str(job.model), *sizes], check=True, capture_output=True, text=True)
+        run.last = json.loads(done.stdout)["last_token"]  # type: ignore[attr-defined]
+        return float(json.loads(done.stdout)["decode_tokens_per_second"])
+
+    return run
+
+
+def measure(job: Job, rounds: int, binary: Path | None) -> dict[str, Any]:
+    """All contenders in turns; tokens a second, ratios by round, and whether they made the same tokens."""
+    ours, peer = Ours(job), Peer(job)
+    contenders: dict[str, Callable[[], float]] = {OURS: ours, PEER: peer.generate, COMPLETION: peer.complete}
+    if binary is not None:
+        contenders[BARE] = bare_loop(binary, job)
+    figures = interleaved(contenders, rounds)
+    same = ours.produced == peer.produced
+    if binary is not None:
+        same = same and contenders[BARE].last == ours.produced[-1]  # type: ignore[attr-defined]
+    return {
+        "tokens_per_second": {name: summary(values) for name, values in figures.items()},
+        "ratio": {f"{OURS} / {name}": ratio(figures[OURS], values) for name, values in figures.items() if name != OURS},
+        "same_tokens": same,
+    }
+
+
+def find_binary(given: Path | None) -> Path | None:
+    """The bare loop: as given, or where the dev preset builds it; None where it is not built."""
+    if given is not None:
+        return given
+    return next(iter(sorted(ROOT.glob("build/*/**/personaplug_c_loop"))), None)
+
+
+def _rate(loop: Iterator[int], count: int, produced: list[int]) -> float:
+    start = 0.0
+    for token in loop:
+        start = start or time.perf_counter()
+        produced.append(token)
+        if len(produced) == count:
+            break
+    return (count - 1) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(SHAPES), action="append", help="may be repeated; 135m by default")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt", type=int, default=64, help="tokens in the prompt")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens to generate")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="where models are kept")
+    parser.add_argument("--c-loop", type=Path, help="the bare loop's binary (PERSONAPLUG_BENCHMARKS=ON builds it)")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    binary = find_binary(given.c_loop)
+    settings = {"threads": given.threads, "prompt": given.prompt, "tokens": given.tokens}
+    results = {}
+    for name in given.model or ["135m"]:
+        job = Job(model=model_file(name, given.folder), vocabulary=SHAPES[name].vocabulary, **settings)
+        results[name] = measure(job, given.rounds, binary)
+        _show(name, results[name])
+    if binary is None:
+        print("bare C loop: not built, left out (cmake --preset dev && cmake --build --preset dev)")
+    write_json({"benchmark": "decode", **settings, "models": results}, given.json)
+
+
+def _show(name: str, result: dict[str, Any]) -> None:
+    print(f"{name}: tokens a second, median of the rounds; same tokens: {result['same_tokens']}")
+    for contender, figures in result["tokens_per_second"].items():
+        print(f"  {contender:30} {figures['median']:9.1f}   [{figures['least']:.1f}, {figures['greatest']:.1f}]")
+    for pair, figures in result["ratio"].items():
+        print(f"  {pair:48} {figures['median']:.3f}   [{figures['least']:.3f}, {figures['greatest']:.3f}]")
+
+
+if __name__ == "__main__":
+    main()
