@@ -89,13 +89,28 @@ def test_text_and_output_do_not_run_into_each_other(store: HistoryStore) -> None
         assert added.new == [True]
 
 
-def test_a_duplicate_gets_the_vectors_it_lacks(store: HistoryStore) -> None:
+def test_rows_of_duplicates_are_not_read(store: HistoryStore) -> None:
+    """Callers do not encode what is known: its rows may be NaN, but never become a new item's vectors."""
+    add(store, "anna", "a")
+    before = store.matrix("anna", "e", "b")
+    unknown = {"vectors": np.full((2, D), np.nan), "projections": np.full((2, K, H), np.nan)}
+    unknown["vectors"][1], unknown["projections"][1] = 1, 2
+    added = store.add("anna", [NewItem("a"), NewItem("b")], encoder_key="e", bundle_key="b", **unknown)
+    assert added.new == [False, True]
+    after = store.matrix("anna", "e", "b")
+    np.testing.assert_array_equal(after.vectors[0], before.vectors[0])
+    assert (after.vectors[1] == 1).all() and (after.projections[1] == 2).all()
+    store.delete_item("anna", added.ids[0])
+    with pytest.raises(DimensionError, match="NaN"):
+        store.add("anna", [NewItem("a"), NewItem("b")], encoder_key="e", bundle_key="b", **unknown)
+    assert store.count("anna") == 1
+
+
+def test_a_duplicate_stays_missing_under_new_keys(store: HistoryStore) -> None:
     add(store, "anna", "a", "b")
-    filled = store.revision("anna")
     assert add(store, "anna", "b", keys="2").new == [False]
-    assert store.rewritten("anna") == store.revision("anna") > filled
-    assert [item.text for item in store.missing("e2", "b2")] == ["a"]
-    assert store.persona_sum("anna", "b2")[1] == 1
+    assert [item.text for item in store.missing("e2", "b2")] == ["a", "b"]
+    assert store.persona_sum("anna", "b2")[1] == 0
 
 
 def test_no_items_make_no_user(store: HistoryStore) -> None:
@@ -105,7 +120,9 @@ def test_no_items_make_no_user(store: HistoryStore) -> None:
 
 def test_edit_keeps_the_id_and_replaces_everything(store: HistoryStore) -> None:
     ids = add(store, "anna", "a", "b").ids
-    add(store, "anna", "a", keys="2")
+    stored = list(store.missing("e2", "b2"))
+    assert store.put_vectors(stored, "e2", rows(2)["vectors"]) == 2
+    assert store.put_projections(stored, "b2", rows(2)["projections"]) == 2
     before = store.revision("anna")
     item = store.edit("anna", ids[0], NewItem("z", "out"), encoder_key="e", bundle_key="b", **rows(1, 7))
     assert (item.id, item.text, item.output) == (ids[0], "z", "out")
@@ -113,7 +130,7 @@ def test_edit_keeps_the_id_and_replaces_everything(store: HistoryStore) -> None:
     history = store.matrix("anna", "e", "b")
     np.testing.assert_array_equal(history.vectors[0], rows(1, 7)["vectors"][0].astype(np.float16))
     np.testing.assert_array_equal(store.persona_sum("anna", "b")[0], history.projections.astype(np.float64).sum(axis=0))
-    assert store.persona_sum("anna", "b2")[1] == 0 and len(store.matrix("anna", "e2", "b2")) == 0
+    assert store.persona_sum("anna", "b2")[1] == 1 and store.matrix("anna", "e2", "b2").ids.tolist() == ids[1:]
     with pytest.raises(TextError, match=f"already as item {ids[1]}"):
         store.edit("anna", ids[0], NewItem("b"), encoder_key="e", bundle_key="b", **rows(1))
     assert store.item("anna", ids[0]).text == "z"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from personaplug_edge.errors import DimensionError, StoreError
 
+Floating = NDArray[np.floating[Any]]
 Half = NDArray[np.float16]
 Double = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -20,11 +22,8 @@ EXACT_SUM = 2.0**29
 """Float16 values are multiples of 2^-24 (IEEE 754 binary16): below 2^53 of these float64 adds and subtracts exactly."""
 
 
-def to_half(values: ArrayLike, count: int, dimensions: int, what: str) -> Half:
-    """``count`` rows of ``dimensions - 1`` further axes as finite float16, C-contiguous; otherwise DimensionError.
-
-    Float16 keeps 11 bits: a unit vector's cosine to itself stays within 1e-6 of 1.
-    """
+def to_rows(values: ArrayLike, count: int, dimensions: int, what: str) -> Floating:
+    """An array of ``count`` rows with ``dimensions - 1`` further axes; DimensionError for another shape or dtype."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -34,12 +33,20 @@ def to_half(values: ArrayLike, count: int, dimensions: int, what: str) -> Half:
         raise DimensionError(f"{what} must have the shape {axes} with n = {count}, not {array.shape}")
     if not np.issubdtype(array.dtype, np.floating):
         raise DimensionError(f"{what} must be floating-point, not {array.dtype}")
-    if not np.isfinite(array).all():
+    return array
+
+
+def to_half(rows: Floating, what: str) -> Half:
+    """The rows as finite float16, C-contiguous; DimensionError if they hold NaN, infinity, or more than float16 can.
+
+    Float16 keeps 11 bits: a unit vector's cosine to itself stays within 1e-6 of 1.
+    """
+    if not np.isfinite(rows).all():
         raise DimensionError(f"{what} must be finite; they hold NaN or infinity")
     with np.errstate(over="ignore"):
-        half = np.ascontiguousarray(array, dtype=HALF)
+        half = np.ascontiguousarray(rows, dtype=HALF)
     if not np.isfinite(half).all():
-        raise DimensionError(f"{what} must fit float16 (at most 65504), not {np.abs(array).max():g}; scale them down")
+        raise DimensionError(f"{what} must fit float16 (at most 65504), not {np.abs(rows).max():g}; scale them down")
     return half
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from personaplug_edge.store.arrays import Half
+from personaplug_edge.store.arrays import Floating, Half, to_half
 from personaplug_edge.store.items import (
     insert_item,
     make_user,
@@ -24,23 +24,25 @@ def add_items(
     user: str,
     items: Sequence[NewItem],
     encoder_key: str,
-    vectors: Half,
+    vectors: Floating,
     bundle_key: str,
-    projections: Half,
+    projections: Floating,
     path: str,
 ) -> Added:
-    """Store items with vectors (n, d) and projections (n, k, H); duplicates get what they lack."""
+    """Store items with vectors (n, d) and projections (n, k, H); rows of duplicates are not read."""
     number = make_user(connection, user)
     inserted = [insert_item(connection, number, item) for item in items]
-    ids, new = [item_id for item_id, _ in inserted], [is_new for _, is_new in inserted]
+    added = Added([item_id for item_id, _ in inserted], [is_new for _, is_new in inserted])
     encoder = use_space(connection, "encoder", encoder_key, vectors.shape[1:])
     bundle = use_space(connection, "bundle", bundle_key, projections.shape[1:])
-    put = [put_vector(connection, number, item_id, encoder, row) for item_id, row in zip(ids, vectors, strict=True)]
-    projected = put_projections(connection, number, ids, bundle, projections, path)
-    if any(put) or any(projected):
-        filled = any((p or q) and not n for p, q, n in zip(put, projected, new, strict=True))
-        mark_changed(connection, number, appended=not filled)
-    return Added(ids, new)
+    if any(added.new):
+        new = np.array(added.new)
+        ids = [item_id for item_id, is_new in inserted if is_new]
+        for item_id, vector in zip(ids, to_half(vectors[new], "vectors"), strict=True):
+            put_vector(connection, number, item_id, encoder, vector)
+        put_projections(connection, number, ids, bundle, to_half(projections[new], "projections"), path)
+        mark_changed(connection, number, appended=True)
+    return added
 
 
 def edit_item(

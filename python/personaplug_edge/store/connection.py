@@ -18,6 +18,7 @@ from pathlib import Path
 from personaplug_edge.errors import StoreError
 from personaplug_edge.store.failures import store_error, translated
 from personaplug_edge.store.migrations import MIGRATIONS, file_version, migrate
+from personaplug_edge.store.paths import check_path, log_is_empty
 
 MEMORY = ":memory:"
 
@@ -31,10 +32,6 @@ def _fold(text: str) -> str:
 
 def _contains(text: str, folded: str) -> bool:
     return folded in _fold(text)
-
-
-def _may(path: Path, mode: int) -> bool:
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 class Database:
@@ -57,30 +54,13 @@ class Database:
                 if self.in_memory:
                     return self._prepare(sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False))
                 path = Path(os.path.abspath(self.path))
-                self._check_path(path)
+                check_path(path, self.read_only)
                 if not self.read_only:
                     # A history is personal data: the owner's alone. SQLite gives -wal and -shm the same mode.
                     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
                 return self._connect(path)
             except ValueError as error:  # a NUL in the path
                 raise store_error(self.path, error) from error
-
-    def _check_path(self, path: Path) -> None:
-        if path.is_dir():
-            raise StoreError(
-                f"history store {path} is a folder; give the path of a file, for example {path / 'history.db'}"
-            )
-        if not path.parent.is_dir():
-            raise StoreError(f"history store {path}: the folder {path.parent} does not exist; create it first")
-        if path.exists() and not path.is_file():
-            raise StoreError(f"history store {path} is not a plain file; choose another path")
-        if self.read_only and not path.exists():
-            raise StoreError(f"history store {path} does not exist; open it without read_only to create it")
-        if not self.read_only and not (_may(path.parent, os.W_OK) and (not path.exists() or _may(path, os.W_OK))):
-            raise StoreError(
-                f"history store {path}: the file or its folder is read-only; change the permissions, "
-                "or open it with read_only=True"
-            )
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         modes = ("mode=ro", "mode=ro&immutable=1") if self.read_only else ("mode=rw",)
@@ -94,8 +74,7 @@ class Database:
                 connection.close()
                 # In a folder that cannot be written SQLite cannot make the -shm file that a write-ahead log needs.
                 # Without a log the file alone is the whole store and can be read as it is.
-                log = Path(f"{path}-wal")
-                if attempt == len(modes) or (log.exists() and log.stat().st_size > 0):
+                if attempt == len(modes) or not log_is_empty(path):
                     raise
             except BaseException:
                 connection.close()

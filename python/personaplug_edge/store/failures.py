@@ -17,6 +17,7 @@ _REMEDIES = (
     ),
     ("readonly", "the file or its folder is read-only; change the permissions, or open it with read_only=True"),
     ("read-only", "the file or its folder is read-only; change the permissions, or open it with read_only=True"),
+    ("Permission denied", "this user may not read or write the file or its folder; change the permissions"),
     ("locked", "another program holds the file's lock; nothing was changed; close that program or try again"),
     (
         "not a database",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from personaplug_edge.errors import StoreError, UnknownUserError
 from personaplug_edge.store import changes, erase, jsonl, queries
-from personaplug_edge.store.arrays import Double, to_half
+from personaplug_edge.store.arrays import Double, to_half, to_rows
 from personaplug_edge.store.checks import check_item, check_item_id, check_key, check_user
 from personaplug_edge.store.connection import Database
 from personaplug_edge.store.items import mark_changed, require_item, select_items, user_number
@@ -75,20 +75,20 @@ class HistoryStore:
     ) -> Added:
         """Store history items with their vectors (n, d) and projections (n, k, H), as float16, in one transaction.
 
-        An item that the user has already (same text, same output) is not stored again; if that one lacks a vector or a
-        projection of these keys, it gets them. No items: nothing happens, the user is not made. The work does not
-        depend on the history's length. Raises TextError, DimensionError, StoreError; then nothing of the call is
-        stored.
+        An item that the user has already (same text, same output) is not stored again. Its rows are not read, so that
+        callers need not encode what is ``known``: give NaN for them, which is refused should the item have been deleted
+        meanwhile. No items: nothing happens, the user is not made. The work does not depend on the history's length.
+        Raises TextError, DimensionError, StoreError; then nothing of the call is stored.
         """
         check_user(user)
         checked = [check_item(item) for item in items]
         encoder_key, bundle_key = check_key(encoder_key, "encoder_key"), check_key(bundle_key, "bundle_key")
         if not checked:
             return Added([], [])
-        half = to_half(vectors, len(checked), 2, "vectors")
-        projected = to_half(projections, len(checked), 3, "projections")
+        rows = to_rows(vectors, len(checked), 2, "vectors")
+        projected = to_rows(projections, len(checked), 3, "projections")
         with self._database.write() as connection:
-            return changes.add_items(connection, user, checked, encoder_key, half, bundle_key, projected, self.path)
+            return changes.add_items(connection, user, checked, encoder_key, rows, bundle_key, projected, self.path)
 
     def edit(
         self,
@@ -111,7 +111,8 @@ class HistoryStore:
         check_item(item)
         item_id = check_item_id(check_user(user), item_id)
         encoder_key, bundle_key = check_key(encoder_key, "encoder_key"), check_key(bundle_key, "bundle_key")
-        half, projected = to_half(vectors, 1, 2, "vectors"), to_half(projections, 1, 3, "projections")
+        half = to_half(to_rows(vectors, 1, 2, "vectors"), "vectors")
+        projected = to_half(to_rows(projections, 1, 3, "projections"), "projections")
         with self._database.write() as connection:
             changes.edit_item(connection, user, item_id, item, encoder_key, half, bundle_key, projected, self.path)
             erase.mark_purge_due(connection)
@@ -128,7 +129,7 @@ class HistoryStore:
         encoder_key = check_key(encoder_key, "encoder_key")
         if not items:
             return 0
-        half = to_half(vectors, len(items), 2, "vectors")
+        half = to_half(to_rows(vectors, len(items), 2, "vectors"), "vectors")
         with self._database.write() as connection:
             return changes.fill_vectors(connection, items, encoder_key, half)
 
@@ -137,7 +138,7 @@ class HistoryStore:
         bundle_key = check_key(bundle_key, "bundle_key")
         if not items:
             return 0
-        half = to_half(projections, len(items), 3, "projections")
+        half = to_half(to_rows(projections, len(items), 3, "projections"), "projections")
         with self._database.write() as connection:
             return changes.fill_projections(connection, items, bundle_key, half, self.path)
 
