@@ -1,0 +1,175 @@
+#include "arrays.h"
+
+#include <limits>
+
+#include "error.h"
+
+namespace py = pybind11;
+
+namespace personaplug {
+namespace {
+
+int64_t integer(const py::handle &value, const char *what) {
+    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    int overflow = 0;
+    const long long number = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : 0;
+    if (!index || overflow != 0) {
+        PyErr_Clear();
+        const std::string type = py::str(py::type::handle_of(value).attr("__name__"));
+        throw PromptError(std::string(what) + " must be an integer of 32 bits, got " +
+                          (overflow != 0 ? "a larger one" : "a value of type " + type));
+    }
+    return number;
+}
+
+int32_t id_of(const py::handle &value) {
+    const int64_t id = integer(value, "a token id");
+    if (id < std::numeric_limits<int32_t>::min() || id > std::numeric_limits<int32_t>::max()) {
+        throw PromptError("token id " + std::to_string(id) + " is outside any vocabulary");
+    }
+    return static_cast<int32_t>(id);
+}
+
+void add_rows(Prompt &prompt, const py::array &rows) {
+    const std::string shape = py::str(rows.attr("shape"));
+    if (!py::dtype::of<float>().is(rows.dtype()) && !rows.dtype().equal(py::dtype::of<float>())) {
+        throw DimensionError("rows must be float32, got " + std::string(py::str(rows.dtype())));
+    }
+    if (rows.ndim() != 2) {
+        throw DimensionError("rows must have the shape (rows, embedding width), got " + shape);
+    }
+    if ((rows.flags() & py::array::c_style) == 0) {
+        throw DimensionError("rows of shape " + shape + " must be C-contiguous; pass numpy.ascontiguousarray(rows)");
+    }
+    if (rows.shape(0) == 0) {
+        return;
+    }
+    const float *data = static_cast<const float *>(rows.data());
+    prompt.add_rows(std::vector<float>(data, data + rows.size()), rows.shape(0), rows.shape(1));
+}
+
+template <typename T> T number(const py::handle &sampling, const char *name) {
+    const py::object value = sampling.attr(name);
+    if (!PyNumber_Check(value.ptr())) {
+        throw SamplingError(std::string(name) + " must be a number, got " +
+                            std::string(py::str(py::type::handle_of(value).attr("__name__"))));
+    }
+    if constexpr (std::is_same_v<T, float>) {
+        return static_cast<float>(PyFloat_AsDouble(value.ptr()));
+    } else {
+        int64_t result = 0;
+        try {
+            result = integer(value, name);
+        } catch (const PromptError &error) {
+            throw SamplingError(error.what());
+        }
+        if (result < std::numeric_limits<T>::min() || result > std::numeric_limits<T>::max()) {
+            throw SamplingError(std::string(name) + " is out of range: " + std::to_string(result));
+        }
+        return static_cast<T>(result);
+    }
+}
+
+std::string text_of(const py::handle &value, const char *name) {
+    if (!py::isinstance<py::str>(value)) {
+        throw SamplingError(std::string(name) + " must be a str");
+    }
+    try {
+        return utf8_of(py::reinterpret_borrow<py::str>(value));
+    } catch (const TextError &error) {
+        throw SamplingError(std::string(name) + ": " + error.what());
+    }
+}
+
+} // namespace
+
+std::string utf8_of(const py::str &text) {
+    py::ssize_t length = 0;
+    const char *bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &length);
+    if (bytes == nullptr) {
+        PyErr_Clear();
+        throw TextError("text holds a lone surrogate and has no UTF-8 form; expected valid Unicode");
+    }
+    return std::string(bytes, static_cast<size_t>(length));
+}
+
+std::vector<int32_t> ids_of(const py::handle &ids) {
+    if (py::isinstance<py::array>(ids)) {
+        const auto kind = py::reinterpret_borrow<py::array>(ids).dtype().kind();
+        if (kind != 'i' && kind != 'u') {
+            throw PromptError("token ids must be integers, got an array of " + std::string(py::str(ids.attr("dtype"))));
+        }
+    } else if (!py::isinstance<py::sequence>(ids) || py::isinstance<py::str>(ids)) {
+        throw PromptError("token ids must be a list of integers, got " +
+                          std::string(py::str(py::type::handle_of(ids).attr("__name__"))));
+    }
+    std::vector<int32_t> result;
+    result.reserve(py::len(ids));
+    for (const py::handle id : ids) {
+        result.push_back(id_of(id));
+    }
+    return result;
+}
+
+Prompt prompt_of(const py::handle &prompt) {
+    if (!py::hasattr(prompt, "spans")) {
+        throw PromptError("expected a Prompt, got " +
+                          std::string(py::str(py::type::handle_of(prompt).attr("__name__"))));
+    }
+    Prompt result;
+    for (const py::handle span : prompt.attr("spans")) {
+        if (py::isinstance<py::array>(span)) {
+            const auto array = py::reinterpret_borrow<py::array>(span);
+            const auto kind = array.dtype().kind();
+            if (array.ndim() == 1 && (kind == 'i' || kind == 'u')) {
+                result.add_tokens(ids_of(span));
+            } else {
+                add_rows(result, array);
+            }
+        } else {
+            result.add_tokens(ids_of(span));
+        }
+    }
+    return result;
+}
+
+SamplingOptions sampling_of(const py::handle &sampling) {
+    SamplingOptions options;
+    options.max_tokens = number<int>(sampling, "max_tokens");
+    options.temperature = number<float>(sampling, "temperature");
+    options.top_k = number<int>(sampling, "top_k");
+    options.top_p = number<float>(sampling, "top_p");
+    options.min_p = number<float>(sampling, "min_p");
+    options.repetition_penalty = number<float>(sampling, "repetition_penalty");
+    options.presence_penalty = number<float>(sampling, "presence_penalty");
+    options.frequency_penalty = number<float>(sampling, "frequency_penalty");
+    options.penalty_window = number<int>(sampling, "penalty_window");
+    options.logprobs = number<int>(sampling, "logprobs");
+    options.ignore_end = py::cast<bool>(py::bool_(sampling.attr("ignore_end")));
+    if (!sampling.attr("seed").is_none()) {
+        options.seed = number<uint32_t>(sampling, "seed");
+    }
+    for (const py::handle pair : sampling.attr("logit_bias").attr("items")()) {
+        const auto entry = py::reinterpret_borrow<py::tuple>(pair);
+        options.logit_bias.emplace_back(id_of(entry[0]), static_cast<float>(PyFloat_AsDouble(entry[1].ptr())));
+    }
+    options.grammar = text_of(sampling.attr("grammar"), "grammar");
+    if (py::isinstance<py::str>(sampling.attr("stop"))) {
+        throw SamplingError("stop must be a tuple of str, got one str");
+    }
+    for (const py::handle text : sampling.attr("stop")) {
+        options.stop.push_back(text_of(text, "a stop string"));
+    }
+    if (PyErr_Occurred() != nullptr) {
+        throw py::error_already_set();
+    }
+    return options;
+}
+
+py::array_t<float> matrix_of(std::vector<float> values, py::ssize_t rows, py::ssize_t columns) {
+    auto *kept = new std::vector<float>(std::move(values));
+    const py::capsule owner(kept, [](void *data) { delete static_cast<std::vector<float> *>(data); });
+    return py::array_t<float>({rows, columns}, kept->data(), owner);
+}
+
+} // namespace personaplug

@@ -1,0 +1,31 @@
+// Python objects into the core's types, checked.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "prompt.h"
+#include "sampler.h"
+
+namespace personaplug {
+
+// The UTF-8 of a str. Throws TextError for lone surrogates.
+std::string utf8_of(const pybind11::str &text);
+
+// Token ids from a list, tuple or integer array. Throws PromptError for what is not an integer of 32 bits.
+std::vector<int32_t> ids_of(const pybind11::handle &ids);
+
+// A personaplug_edge.prompt.Prompt. Arrays must be float32, C-contiguous, (rows, width): DimensionError says what came.
+Prompt prompt_of(const pybind11::handle &prompt);
+
+// A personaplug_edge.sampling.Sampling.
+SamplingOptions sampling_of(const pybind11::handle &sampling);
+
+// Hands the vector over to numpy without a copy.
+pybind11::array_t<float> matrix_of(std::vector<float> values, pybind11::ssize_t rows, pybind11::ssize_t columns);
+
+} // namespace personaplug

@@ -1,0 +1,140 @@
+// Making and unmaking an engine: options, the llama.cpp context, the probe.
+#include <algorithm>
+#include <cmath>
+
+#include "engine.h"
+#include "error.h"
+#include "log.h"
+#include "threads.h"
+
+namespace personaplug {
+namespace {
+
+constexpr int kMostSequences = 128;
+// Sequence ids beside these for score() and logits(): one for the prompt, the others for continuations at once. An id
+// costs vocabulary * 4 bytes of logits, and in recurrent models a whole state.
+constexpr int kScratch = 32;
+constexpr int kRecurrentScratch = 4;
+constexpr int kOutputs = 64; // logits rows of one decode, as dear as ids
+constexpr float kSameLogits = 1e-3f;
+
+void require(bool good, const std::string &option, const std::string &expected, int64_t actual) {
+    if (!good) {
+        throw EngineError(option + " must be " + expected + ", got " + std::to_string(actual));
+    }
+}
+
+ggml_type cache_type(const std::string &name) {
+    if (name == "f16") {
+        return GGML_TYPE_F16;
+    }
+    if (name == "f32") {
+        return GGML_TYPE_F32;
+    }
+    if (name == "q8_0") {
+        return GGML_TYPE_Q8_0;
+    }
+    throw EngineError("cache_type must be f16, f32 or q8_0, got " + name);
+}
+
+llama_flash_attn_type flash_attention(const std::string &name) {
+    if (name == "auto") {
+        return LLAMA_FLASH_ATTN_TYPE_AUTO;
+    }
+    if (name == "on") {
+        return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    }
+    if (name == "off") {
+        return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    }
+    throw EngineError("flash_attention must be auto, on or off, got " + name);
+}
+
+} // namespace
+
+Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions &options) : model_(std::move(model)) {
+    require(options.context >= 0, "context", "0 (the model's own) or more", options.context);
+    require(options.batch >= 1 && options.batch <= 65536, "batch", "1 to 65536", options.batch);
+    require(options.micro_batch >= 1, "micro_batch", "at least 1", options.micro_batch);
+    require(options.threads >= 0 && options.threads <= 512, "threads", "0 (physical cores) to 512", options.threads);
+    require(options.threads_batch >= 0 && options.threads_batch <= 512, "threads_batch", "0 (as threads) to 512",
+            options.threads_batch);
+    require(options.sequences >= 1 && options.sequences <= kMostSequences, "sequences",
+            "1 to " + std::to_string(kMostSequences), options.sequences);
+    context_size_ = options.context > 0 ? options.context : std::max(1, model_->train_context());
+    sequence_count_ = options.sequences;
+    const int64_t cells = static_cast<int64_t>(context_size_) * sequence_count_;
+    require(cells <= (1 << 30), "context * sequences", "at most 2^30", cells);
+    first_scratch_ = sequence_count_;
+
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = static_cast<uint32_t>(cells);
+    params.n_batch = static_cast<uint32_t>(std::min<int64_t>(std::max(options.batch, sequence_count_), cells));
+    params.n_ubatch = std::min<uint32_t>(options.micro_batch, params.n_batch);
+    // One pool of cells for all: score() shares a prompt's cells between continuations, and any sequence id may be
+    // used.
+    params.kv_unified = true;
+    scratch_count_ = model_->is_recurrent() ? kRecurrentScratch : kScratch;
+    params.n_seq_max = sequence_count_ + scratch_count_;
+    // llama.cpp asserts that a decode asks for no more logits rows than this, and that it is no less than n_seq_max.
+    params.n_outputs_max = std::max<uint32_t>(params.n_seq_max, std::min<uint32_t>(params.n_batch, kOutputs));
+    params.n_threads = options.threads > 0 ? options.threads : physical_cores();
+    params.n_threads_batch = options.threads_batch > 0 ? options.threads_batch : params.n_threads;
+    params.type_k = params.type_v = cache_type(options.cache_type);
+    params.flash_attn_type = flash_attention(options.flash_attention);
+    params.abort_callback = wants_abort;
+    params.abort_callback_data = this;
+    params.no_perf = true;
+    clear_log();
+    try {
+        context_.reset(llama_init_from_model(model_->handle(), params));
+    } catch (const std::exception &failure) {
+        throw EngineError(std::string("cannot make a llama.cpp context: ") + failure.what());
+    }
+    if (!context_) {
+        throw EngineError("cannot make a llama.cpp context of " + std::to_string(cells) +
+                          " cells: " + logged_errors("llama.cpp gave no reason") + "; try a smaller context");
+    }
+    if (llama_get_memory(context_.get()) == nullptr) {
+        throw ModelError("this model keeps no cache (architecture " + model_->architecture() +
+                         "): it is an encoder and cannot generate text");
+    }
+    cells_ = static_cast<int>(llama_n_ctx(context_.get()));
+    batch_size_ = static_cast<int>(llama_n_batch(context_.get()));
+    outputs_ = std::min<int>(batch_size_, params.n_outputs_max);
+    batch_ = std::make_unique<Batch>(batch_size_, model_->embedding_width(), model_->positions_per_row());
+    scratch_.reserve(model_->tokenizer().size());
+    for (int slot = sequence_count_; slot-- > 0;) {
+        free_slots_.push_back(slot);
+    }
+    single_pass_ = probe();
+}
+
+Engine::~Engine() = default;
+
+// Rows skip what a graph does to token ids (Gemma's scale, per-layer embeddings). Try it.
+bool Engine::probe() {
+    if (model_->table() == nullptr || !model_->takes_rows() || context_size_ < 4 || batch_size_ < 4) {
+        return false;
+    }
+    const int size = model_->tokenizer().size();
+    const std::vector<int32_t> ids{size / 2, size / 3, size - 1, size / 5};
+    Prompt tokens;
+    Prompt rows;
+    tokens.add_tokens(ids);
+    rows.add_rows(model_->embedding_rows(ids), 4, model_->embedding_width());
+    const std::vector<float> by_id = logits(tokens);
+    const std::vector<float> by_row = logits(rows);
+    float largest = 0.0f;
+    float difference = 0.0f;
+    for (size_t i = 0; i < by_id.size(); ++i) {
+        if (!std::isfinite(by_id[i]) || !std::isfinite(by_row[i])) {
+            continue; // some models give -inf to tokens that are never to come
+        }
+        largest = std::max(largest, std::fabs(by_id[i]));
+        difference = std::max(difference, std::fabs(by_id[i] - by_row[i]));
+    }
+    return difference <= kSameLogits * std::max(largest, 1e-3f);
+}
+
+} // namespace personaplug

@@ -1,0 +1,91 @@
+#include "model.h"
+
+#include "backend.h"
+#include "error.h"
+#include "log.h"
+
+namespace personaplug {
+namespace {
+
+struct Progress {
+    const std::function<bool(float)> *callback;
+    bool cancelled = false;
+};
+
+bool on_progress(float value, void *data) {
+    auto *progress = static_cast<Progress *>(data);
+    if (!(*progress->callback)(value)) {
+        progress->cancelled = true;
+    }
+    return !progress->cancelled;
+}
+
+} // namespace
+
+std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOptions &options) {
+    start_backend();
+    const GgufFile file(path);
+    check_runnable(file);
+
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = options.gpu_layers;
+    params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    Progress progress{&options.progress};
+    if (options.progress) {
+        params.progress_callback = on_progress;
+        params.progress_callback_user_data = &progress;
+    }
+    clear_log();
+    std::shared_ptr<Model> model(new Model);
+    try {
+        model->model_.reset(llama_model_load_from_file(path.c_str(), params));
+    } catch (const std::exception &failure) {
+        throw ModelError("cannot load " + path + ": " + failure.what());
+    }
+    if (progress.cancelled) {
+        throw CancelledError("loading " + path + " was cancelled by its progress callback");
+    }
+    if (!model->model_) {
+        throw ModelError("cannot load " + path + ": " + logged_errors("llama.cpp gave no reason"));
+    }
+    llama_model *handle = model->model_.get();
+    if (llama_model_has_encoder(handle) || !llama_model_has_decoder(handle) || llama_model_is_diffusion(handle)) {
+        throw ModelError(
+            path + " is " + (llama_model_is_diffusion(handle) ? "a diffusion model" : "a model with an encoder") +
+            " (architecture " + file.text("general.architecture") + "); expected a decoder-only language model");
+    }
+    if (llama_vocab_type(llama_model_get_vocab(handle)) == LLAMA_VOCAB_TYPE_NONE ||
+        llama_vocab_n_tokens(llama_model_get_vocab(handle)) <= 0) {
+        throw ModelError(path + " holds no tokenizer; expected a language model with its vocabulary");
+    }
+    model->architecture_ = file.text("general.architecture");
+    model->tokenizer_ = std::make_unique<Tokenizer>(llama_model_get_vocab(handle));
+    model->table_ = TokenTable::open(file, model->embedding_width(), model->tokenizer_->size());
+    return model;
+}
+
+std::string Model::description() const {
+    char text[256] = {};
+    llama_model_desc(model_.get(), text, sizeof(text));
+    return text;
+}
+
+int Model::positions_per_row() const {
+    const llama_rope_type rope = llama_model_rope_type(model_.get());
+    return rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE ? 4 : 1;
+}
+
+std::vector<float> Model::embedding_rows(const std::vector<int32_t> &ids) const {
+    if (!table_) {
+        throw ModelError(
+            "this file's token table cannot be read row by row (a split file, or an unusual type or shape)");
+    }
+    std::vector<float> rows(ids.size() * static_cast<size_t>(table_->width()));
+    for (size_t i = 0; i < ids.size(); ++i) {
+        tokenizer_->check(ids[i]);
+        table_->read(ids[i], rows.data() + i * table_->width());
+    }
+    return rows;
+}
+
+} // namespace personaplug

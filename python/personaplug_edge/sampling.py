@@ -1,0 +1,45 @@
+"""How the next token is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Options of one request. The engine checks them: SamplingError, GrammarError.
+
+    Order: logit bias, penalties, grammar, top_k, top_p, min_p, temperature, then a draw (llama.cpp's samplers).
+    """
+
+    max_tokens: int = 128
+    """Tokens to generate at most; fewer when the context ends before."""
+    temperature: float = 0.0
+    """0: the likeliest token always (greedy); top_k, top_p, min_p and seed then change nothing."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0: all."""
+    top_p: float = 1.0
+    """Keep the likeliest tokens whose probabilities sum to p; 1: all."""
+    min_p: float = 0.0
+    """Keep tokens at least p times as likely as the likeliest; 0: all."""
+    repetition_penalty: float = 1.0
+    """Divides positive logits of tokens seen in the window, multiplies negative ones; 1: off."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logits of tokens seen in the window."""
+    frequency_penalty: float = 0.0
+    """Subtracted once for each time a token was seen in the window."""
+    penalty_window: int = 64
+    """How many tokens of prompt and answer the penalties look back on; 0: off, -1: all."""
+    seed: int | None = None
+    """Of the draw, 0 to 2**32 - 2; None: a new one each time."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of token ids; -inf: never."""
+    grammar: str = ""
+    """GBNF with a rule ``root`` that the answer must follow; "": none."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these strings."""
+    logprobs: int = 0
+    """n > 0: log-probabilities of each chosen token and of the n likeliest, under the model before all of the above."""
+    ignore_end: bool = False
+    """Never choose a token that ends the answer."""

@@ -1,0 +1,71 @@
+"""Fixtures: tiny models, made once a session."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two busy teams of threads on two cores nearly stop both
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import pytest
+from models import gguf_llama
+from models.gguf_llama import Shape, TinyModel
+
+from personaplug_edge.engine import LLM
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def tiny(model_folder: Path) -> TinyModel:
+    """Llama shape, float32: width 64, 2 layers, 512 tokens, context 256; and its weights."""
+    return gguf_llama.write(model_folder / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny: TinyModel) -> Path:
+    """The file of ``tiny``."""
+    return tiny.path
+
+
+@pytest.fixture(scope="session")
+def quantized(model_folder: Path) -> TinyModel:
+    """As ``tiny``, matrices in Q8_0."""
+    return gguf_llama.write(model_folder / "tiny-q8_0.gguf", quantize=gguf.GGMLQuantizationType.Q8_0)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(model_folder: Path) -> TinyModel:
+    return gguf_llama.write(model_folder / "qwen2.gguf", Shape(architecture="qwen2", seed=1))
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(model_folder: Path) -> TinyModel:
+    """Gemma scales token embeddings by sqrt(width), and rows not: no single pass."""
+    return gguf_llama.write(model_folder / "gemma.gguf", Shape(architecture="gemma", seed=2))
+
+
+@pytest.fixture(scope="session")
+def tiny_mrope(model_folder: Path) -> TinyModel:
+    """Qwen2-VL's language model: llama.cpp reads four positions a row."""
+    return gguf_llama.write(model_folder / "qwen2vl.gguf", Shape(architecture="qwen2vl", seed=3))
+
+
+@pytest.fixture(scope="session")
+def exact_llm(tiny: TinyModel) -> Iterator[LLM]:
+    """``tiny`` computed as exactly as llama.cpp can: float32 cache, no flash attention, one thread."""
+    with LLM.load(tiny.path, threads=1, cache_type="f32", flash_attention="off") as llm:
+        yield llm
+
+
+@pytest.fixture(scope="session")
+def llm(tiny: TinyModel) -> Iterator[LLM]:
+    """``tiny``, four sequences, float32 cache, one thread."""
+    with LLM.load(tiny.path, threads=1, sequences=4, cache_type="f32", flash_attention="off") as llm:
+        yield llm
