@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +290,38 @@ def test_a_file_that_the_manifest_does_not_list_has_no_path(made: Path) -> None:
     (made / "more.onnx").write_bytes(b"x")
     with pytest.raises(BundleError, match="'more.onnx' is not among the files"):
         Bundle.load(made).path("more.onnx")
+
+
+def mutations(content: bytes, count: int) -> Iterator[bytes]:
+    """``content`` with one to four bytes changed, or a piece taken out, at seeded places."""
+    rng = random.Random(0)
+    for _ in range(count):
+        changed = bytearray(content)
+        if rng.random() < 0.2:
+            start = rng.randrange(len(changed))
+            del changed[start : start + rng.randrange(1, 40)]
+        for _ in range(rng.randrange(1, 5)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        yield bytes(changed)
+
+
+def test_a_damaged_manifest_or_rows_file_raises_nothing_else(made: Path) -> None:
+    """Whatever happened to the bytes: the bundle loads, or a BundleError says why not."""
+    manifest, rows = (made / "bundle.json").read_bytes(), (made / "rows.npz").read_bytes()
+    refusals = 0
+    for changed in mutations(manifest, 300):
+        (made / "bundle.json").write_bytes(changed)
+        try:
+            Bundle.load(made)
+        except BundleError:
+            refusals += 1
+    assert refusals > 150
+    (made / "bundle.json").write_bytes(manifest)
+    bundle, refusals = Bundle.load(made), 0
+    for changed in mutations(rows, 300):
+        (made / "rows.npz").write_bytes(changed)
+        try:
+            bundle.rows()
+        except BundleError:
+            refusals += 1
+    assert refusals > 150

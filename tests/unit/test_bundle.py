@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import numpy as np
 import pytest
 
 from models.onnx_models import FakeLLM, edit_manifest, make_bundle
-from personaplug_edge.bundle import Bundle, HeadPart, HistoryPart, Manifest, fill, folder, known_bundles
+from personaplug_edge.bundle import (
+    Bundle,
+    HeadPart,
+    HistoryPart,
+    Manifest,
+    fill,
+    folder,
+    known_bundles,
+    tokenizer_digest,
+)
 from personaplug_edge.errors import BundleError
 
 
@@ -96,6 +106,10 @@ def test_the_right_llm_is_accepted_and_any_other_refused(made: Path) -> None:
     for message, model in others.items():
         with pytest.raises(BundleError, match=f"trained for another LLM: {message}; use llm.gguf"):
             bundle.check_llm(model)
+
+
+def test_tokenizer_digest_is_over_every_piece_and_a_newline() -> None:
+    assert tokenizer_digest(FakeLLM(vocabulary=2)) == hashlib.sha256(b"token0\ntoken1\n").hexdigest()
 
 
 def _with(bundle: Bundle, **parts: object) -> Bundle:
