@@ -1,6 +1,7 @@
 """Random-weight Llama models in GGUF, Q8_0, for timing: what a token costs depends on shapes, not on what weights mean.
 
-``python benchmarks/random_llama.py FOLDER tiny 135m 1.1b`` makes them; benchmarks call :func:`model_file`, which keeps them.
+``python benchmarks/random_llama.py FOLDER tiny 135m 1.1b`` makes them; benchmarks call :func:`model_file`, which keeps
+them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class FakeLLM:
 
 def fake_bundle() -> Any:
     prompt = SimpleNamespace(template="{input}\nanswer:", max_input_tokens=64)
-    manifest = SimpleNamespace(prompt=prompt, name="fake", version="1")
+    manifest = SimpleNamespace(prompt=prompt, name="fake", version="1", files={})
     return SimpleNamespace(manifest=manifest, sampling_options={"max_tokens": 8, "stop": ("\n",)})
 
 

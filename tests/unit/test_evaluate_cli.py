@@ -17,6 +17,8 @@ from personaplug_edge.cli import eval as eval_command
 from personaplug_edge.cli.settings import command
 from test_evaluate_data import make_task
 
+BUNDLE = {"name": "fake", "version": "1", "digest": "e3b0c44298fc1c14"}  # SHA-256 of nothing: the fake has no files
+
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
@@ -36,14 +38,22 @@ def test_all_outputs_are_written(app: typer.Typer, tmp_path: Path) -> None:
     make_task(tmp_path / "data" / "news_category", end=".jsonl.xz", labels=["o0", "o1"])
     make_task(tmp_path / "data" / "news_headline", field="title")
     files = {name: tmp_path / f"report.{name}" for name in ("json", "markdown", "csv", "png")}
-    arguments = ["eval", "--data", str(tmp_path / "data"), "--predictions", str(tmp_path / "kept"), "--resamples", "100"]
+    arguments = [
+        "eval",
+        "--data",
+        str(tmp_path / "data"),
+        "--predictions",
+        str(tmp_path / "kept"),
+        "--resamples",
+        "100",
+    ]
     result = CliRunner().invoke(app, arguments + [f"--{name}={path}" for name, path in files.items()])
     assert result.exit_code == 0, result.output
     assert "news_category: 3 questions of 3 users" in result.output
     assert "ROUGE-L" in result.output
     report = json.loads(files["json"].read_text())
     assert [task["task"] for task in report["tasks"]] == ["news_category", "news_headline"]
-    assert report["bundle"] == {"name": "fake", "version": "1"}
+    assert report["bundle"] == BUNDLE
     assert files["markdown"].read_text().startswith("### news_category")
     assert files["csv"].read_text().startswith("task,method,baseline")
     assert files["png"].stat().st_size > 1000
@@ -53,7 +63,7 @@ def test_all_outputs_are_written(app: typer.Typer, tmp_path: Path) -> None:
         "format": 1,
         "task": "news_category",
         "method": "query",
-        "bundle": {"name": "fake", "version": "1"},
+        "bundle": BUNDLE,
         "split": "dev",
         "input": "short",
     }

@@ -71,8 +71,17 @@ def evaluate(
 
 
 def _about(plug: PersonaPlug, *, split: str, input: str) -> dict[str, Any]:
+    from hashlib import sha256
+
     manifest = plug.bundle.manifest
-    return {"bundle": {"name": manifest.name, "version": manifest.version}, "split": split, "input": input}
+    # Of all files: predictions made before a new training must not be mixed with those made after.
+    digests = "".join(sorted(part.sha256 for part in manifest.files.values()))
+    bundle = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "digest": sha256(digests.encode()).hexdigest()[:16],
+    }
+    return {"bundle": bundle, "split": split, "input": input}
 
 
 def _show(report: TaskReport) -> None:
