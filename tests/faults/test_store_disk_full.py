@@ -57,16 +57,29 @@ PROGRAM = """
     except StoreError as error:
         assert sys.argv[1] in str(error) and "nothing of this change was stored" in str(error), error
     assert store.count("anna") == stored > 20, (store.count("anna"), stored)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    exported = Path(sys.argv[1] + ".jsonl")
     try:
-        store.export_jsonl(sys.argv[1] + ".jsonl")
-        store.export_jsonl("/dev/full/x")
+        store.export_jsonl(exported)
+        raise AssertionError("an export larger than the limit")
     except StoreError as error:
-        assert "/dev/full" in str(error), error
+        assert str(exported) in str(error), error
+    assert not list(exported.parent.glob("*.jsonl*"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    store.delete_item("anna", 1, purge=False)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, resource.RLIM_INFINITY))
+    try:
+        store.purge()
+        raise AssertionError("a purge without room for a copy")
+    except StoreError as error:
+        assert "call purge()" in str(error), error
+    assert store.count("anna") == stored - 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert store.purge()
     add(store, 10, stored)
-    assert len(store.matrix("anna", "e", "b")) == stored + 10
+    assert len(store.matrix("anna", "e", "b")) == stored + 9
     store.check()
-    print(stored + 10)
+    print(stored + 9)
 """
 
 

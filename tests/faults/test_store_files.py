@@ -220,3 +220,22 @@ def test_a_file_that_may_not_be_read() -> None:
         path.chmod(0o000)
         refused(path, "change the permissions")
         refused(path, "change the permissions", read_only=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_log_that_cannot_be_read_is_not_passed_over() -> None:
+    """Without its log the file would show an older state: an error is right, or the newest state."""
+    with ordinary_user() as folder:
+        copies = folder / "copies"
+        copies.mkdir()
+        with HistoryStore(folder / "h.db") as store:
+            add(store, "a")
+            for name in ("h.db", "h.db-wal"):
+                shutil.copy(folder / name, copies / name)
+        copies.chmod(0o500)
+        try:
+            refused(copies / "h.db", "cannot be opened|read-only", read_only=True)
+        finally:
+            copies.chmod(0o700)
+        with HistoryStore(copies / "h.db", read_only=True) as store:
+            assert store.count("anna") == 1

@@ -33,19 +33,17 @@ WRITER = textwrap.dedent("""
         print("+", added.ids[0], i % 1000, flush=True)
         if i % 10 == 9:
             print("?", kept[0], flush=True)  # being deleted: may be there or not
-            store.delete_item("anna", kept.pop(0))
+            store.delete_item("anna", kept[0])
+            print("-", kept.pop(0), flush=True)
 """)
 
 
 def start(path: Path, name: str, count: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), name, str(count)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
+    arguments = [sys.executable, "-c", WRITER, str(path), name, str(count)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
-def check_whole(path: Path, acknowledged: dict[int, int], unsure: set[int]) -> None:
+def check_whole(path: Path, acknowledged: dict[int, int], unsure: set[int], deleted: set[int]) -> None:
     with HistoryStore(path) as store:
         store.check()
         history = store.matrix("anna", "e", "b")
@@ -55,6 +53,7 @@ def check_whole(path: Path, acknowledged: dict[int, int], unsure: set[int]) -> N
         assert {i: stored.get(i) for i in acknowledged if i not in unsure} == {
             i: value for i, value in acknowledged.items() if i not in unsure
         }
+        assert not deleted & set(stored)
         total, count = store.persona_sum("anna", "b")
         assert count == len(history) and (total == history.projections.astype(np.float64).sum(axis=0)).all()
 
@@ -64,8 +63,10 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     path, chance = tmp_path / "h.db", random.Random(5)
     acknowledged: dict[int, int] = {}
     unsure: set[int] = set()
+    deleted: set[int] = set()
     for round_number in range(6):
         process = start(path, f"round {round_number}", 1_000_000)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0.02, 0.4))
         process.send_signal(signal.SIGKILL)
         lines = process.communicate()[0].splitlines(keepends=True)
@@ -73,20 +74,20 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
             if kind == "+":
                 acknowledged[int(values[0])] = int(values[1])
             else:
-                unsure.add(int(values[0]))
-        check_whole(path, acknowledged, unsure)
-    assert len(acknowledged) > 20
+                (unsure if kind == "?" else deleted).add(int(values[0]))
+        check_whole(path, acknowledged, unsure, deleted)
+    assert len(acknowledged) > 20 and deleted
 
 
-def test_processes_write_at_the_same_time(tmp_path: Path) -> None:
+def test_processes_make_and_write_a_file_at_the_same_time(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
-    processes = [start(path, name, 20) for name in ("one", "two")]
+    processes = [start(path, name, 20) for name in ("one", "two", "three")]
     outputs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    assert [process.returncode for process in processes] == [0, 0, 0]
     added = [int(line.split()[1]) for output in outputs for line in output.splitlines() if line.startswith("+")]
-    assert len(set(added)) == 40
+    assert len(set(added)) == 60
     with HistoryStore(path) as store:
-        assert store.count("anna") == 36
+        assert store.count("anna") == 54
         store.check()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import threading
 from pathlib import Path
 
@@ -324,3 +326,14 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.count("anna")
+
+
+def test_the_store_imports_numpy_and_the_standard_library_alone() -> None:
+    folder = Path(sys.modules[HistoryStore.__module__].__file__ or "").parent
+    found = set()
+    for node in (node for file in folder.glob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8")))):
+        if isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Import):
+            found.update(name.name.split(".")[0] for name in node.names)
+    assert found - set(sys.stdlib_module_names) == {"numpy", "personaplug_edge"}

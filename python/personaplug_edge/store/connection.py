@@ -95,7 +95,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA foreign_keys = ON")
-            migrate(connection, self.path)
+            migrate(connection, self.path, MIGRATIONS)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.create_function("contains_folded", 2, _contains, deterministic=True)

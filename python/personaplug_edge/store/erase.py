@@ -12,7 +12,6 @@ import sqlite3
 
 from personaplug_edge.errors import StoreError
 from personaplug_edge.store.connection import Database
-from personaplug_edge.store.failures import store_error
 from personaplug_edge.store.items import next_revision
 from personaplug_edge.store.vectors import drop_vectors
 
@@ -52,8 +51,8 @@ def purge(database: Database) -> bool:
                 _empty_log(connection)
         except sqlite3.Error as error:
             raise StoreError(
-                f"{store_error(database.path, error)}; what was deleted is gone from the store, "
-                "but its bytes are still in the file: call purge() again"
+                f"history store {database.path}: what was deleted is gone from the store, but its bytes are still in "
+                f"the file ({error}); end the other readers or free some space, then call purge()"
             ) from error
     with database.write() as connection:  # unless another process has deleted more meanwhile
         connection.execute("UPDATE counters SET value = 0 WHERE name = 'purge' AND value = ?", (due,))
