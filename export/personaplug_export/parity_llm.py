@@ -103,39 +103,31 @@ class Reference:
 class Runtime:
     """The same LLM as a GGUF file in the runtime's engine, float32 cache, flash attention off."""
 
-    def __init__(self, gguf: Path, *, context: int = 512, threads: int = 1) -> None:
-        from personaplug_edge._native import core
+    def __init__(self, gguf: Path, *, threads: int = 1) -> None:
+        from personaplug_edge.engine import LLM
 
-        self.model = core.Model(str(gguf))
-        context = min(context, self.model.train_context or context)
-        self.engine = core.Engine(
-            self.model, context=context, threads=threads, threads_batch=threads, cache_type="f32", flash_attention="off"
-        )
+        self.llm = LLM.load(gguf, context=0, threads=threads, cache_type="f32", flash_attention="off")
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids without special tokens."""
-        return list(self.model.tokenize(text))
+        return self.llm.tokenize(text)
 
     @property
     def start(self) -> list[int]:
         """The start token, where the LLM wants one."""
-        return [self.model.bos] if self.model.adds_bos and self.model.bos >= 0 else []
+        model = self.llm.model
+        return [model.bos] if model.adds_bos and model.bos >= 0 else []
 
     def logits(self, prompt: Prompt) -> Rows:
         """float32 (positions, vocabulary)."""
-        return np.asarray(self.engine.logits(prompt), dtype=np.float32)
+        return self.llm.logits(prompt)
 
     def greedy(self, prompt: Prompt, count: int) -> list[int]:
         """Up to ``count`` tokens, without the end token."""
         from personaplug_edge.sampling import Sampling
 
-        self.engine.submit(prompt, Sampling(max_tokens=count, temperature=0.0))
-        tokens: list[int] = []
-        while True:
-            for event in self.engine.step():
-                tokens += event.tokens
-                if event.finish:
-                    return [token for token in tokens if not self.model.is_end(token)]
+        answer = self.llm.generate(prompt, Sampling(max_tokens=count, temperature=0.0))
+        return [token for token in answer.tokens if not self.llm.model.is_end(token)]
 
 
 def prompts_of_kinds(runtime: Runtime, texts: Sequence[str], rows: Rows) -> dict[str, list[Prompt]]:
