@@ -74,7 +74,8 @@ def _options(ort: ModuleType, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads if threads > 0 else min(_usable_cores(), _MOST_THREADS)
     options.inter_op_num_threads = 1
-    # llama.cpp's threads share the cores, and a spinning pool takes them away while it has nothing to do.
+    # llama.cpp's threads share the cores, and a spinning pool takes them away while it has nothing to do. Measured on
+    # 2 busy cores, MiniLM, one query: 7-12 ms and 8-11 ms of CPU without spinning, 12-18 and 23-26 with it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; warnings about node placement are not the caller's affair
     return options
