@@ -2,8 +2,9 @@
 
 ``secure_delete`` overwrites freed cells with zeros, but SQLite's b-trees leave copies of cells in the unused middle of
 pages that they have rearranged, and the log keeps old pages until it is emptied. VACUUM writes every page anew, and a
-truncating checkpoint empties the log. Both take time in the size of the file; a counter in the file remembers that they
-are due, so that a purge that was cut short is done when the store is opened next.
+truncating checkpoint empties the log. Both take time in the size of the file; two counters in the file, of
+deletions and of how many of these are purged, remember that they are due, so that a purge that was cut short is done
+when the store is opened next. Neither is ever set back: purges of several processes may overlap.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def remove_item(connection: sqlite3.Connection, number: int, item_id: int, path:
 
 def mark_purge_due(connection: sqlite3.Connection) -> None:
     """Remember, in the transaction that deletes, that its bytes have still to go."""
-    connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'purge'")
+    connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'deleted'")
 
 
 def purge(database: Database) -> bool:
@@ -42,8 +43,8 @@ def purge(database: Database) -> bool:
     deleted all the same, and the purge stays due.
     """
     with database.connection() as connection:
-        due = _purges_due(connection)
-        if not due:
+        deleted = _deletions_to_purge(connection)
+        if deleted is None:
             return False
         try:
             if not database.in_memory:
@@ -54,15 +55,15 @@ def purge(database: Database) -> bool:
                 f"history store {database.path}: what was deleted is gone from the store, but its bytes are still in "
                 f"the file ({error}); end the other readers or free some space, then call purge()"
             ) from error
-    with database.write() as connection:  # unless another process has deleted more meanwhile
-        connection.execute("UPDATE counters SET value = 0 WHERE name = 'purge' AND value = ?", (due,))
+    with database.write() as connection:
+        connection.execute("UPDATE counters SET value = max(value, ?) WHERE name = 'purged'", (deleted,))
     return True
 
 
 def purge_left_over(database: Database) -> None:
     """On opening: finish a purge that was cut short, but wait for nobody; a failure leaves it due."""
     with database.connection() as connection:
-        if not _purges_due(connection):
+        if _deletions_to_purge(connection) is None:
             return
         connection.execute("PRAGMA busy_timeout = 0")
         try:
@@ -73,8 +74,12 @@ def purge_left_over(database: Database) -> None:
             connection.execute(f"PRAGMA busy_timeout = {round(database.timeout * 1000)}")
 
 
-def _purges_due(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT value FROM counters WHERE name = 'purge'").fetchone()[0])
+def _deletions_to_purge(connection: sqlite3.Connection) -> int | None:
+    """The number of deletions so far, None if all of them are purged."""
+    counters = dict(
+        connection.execute("SELECT name, value FROM counters WHERE name IN ('deleted', 'purged')").fetchall()
+    )
+    return int(counters["deleted"]) if counters["deleted"] > counters["purged"] else None
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

@@ -12,7 +12,7 @@ APPLICATION_ID = 0x50506C67
 # user, not for all: nothing tells one user what another has stored.
 VERSION_1 = (
     "CREATE TABLE counters (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID",
-    "INSERT INTO counters VALUES ('revision', 0), ('purge', 0)",
+    "INSERT INTO counters VALUES ('revision', 0), ('deleted', 0), ('purged', 0)",
     """CREATE TABLE users (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
