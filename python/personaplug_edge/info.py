@@ -49,16 +49,13 @@ def _llama_cpp() -> dict[str, Any]:
     from ._native import core
 
     return {
+        "version": core.LLAMA_CPP_VERSION,
+        "commit": core.LLAMA_CPP_COMMIT,
         "llama_cpp_python": _installed("llama-cpp-python"),
-        "llama_cpp_built": core.LLAMA_CPP_VERSION,
-        "llama_cpp_loaded": _loaded_llama_cpp(),
-        "system": core.system_info(),
+        "built_against": core.LLAMA_CPP_PYTHON_VERSION,
+        "system": core.system_info().strip(),
         "devices": [dict(device) for device in core.devices()],
     }
-
-
-def _loaded_llama_cpp() -> str:
-    return "unknown"
 
 
 def _onnxruntime() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_plug import FakePlug
+from fake_cli_plug import FakePlug
 
 from personaplug_edge import cli
 from personaplug_edge.cli import session

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_plug import FakePlug
+from fake_cli_plug import FakePlug
 from rich.console import Console
 from test_cli import Terminal, run  # noqa: F401
 

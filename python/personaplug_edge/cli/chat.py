@@ -76,6 +76,7 @@ class Conversation:
         try:
             self._command(text) if text.startswith("/") else self._answer(text)
         except KeyboardInterrupt:
+            print()  # ends the half line of the answer
             notice("stopped")
         except PersonaPlugError as error:
             notice(f"error: {one_line(error)}")
