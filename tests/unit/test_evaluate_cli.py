@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import typer
+from fakeplug import FakePlug
+from test_evaluate_data import make_task
 from typer.testing import CliRunner
 
-from fakeplug import FakePlug
 from personaplug_edge.cli import eval as eval_command
 from personaplug_edge.cli.settings import command
-from test_evaluate_data import make_task
 
 BUNDLE = {"name": "fake", "version": "1", "digest": "e3b0c44298fc1c14"}  # SHA-256 of nothing: the fake has no files
 
