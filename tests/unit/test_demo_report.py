@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,15 @@ def test_the_report_counts_what_differs(tmp_path: Path) -> None:
         len(row[name].weighed) == (0 if name == NOBODY else 3) for row in report.answers for name in report.columns
     )
     assert set(report.headlines[0]) == {NOBODY, *(person.id for person in people if person.writes_headlines)}
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    show(report, console, prompt=2)
-    text = console.export_text()
-    assert "what weighed most for prompt 2" in text and "time to first token" in text.lower()
-    assert all(person.id in text for person in people)
+    for width in (80, 160):
+        console = Console(width=width, file=io.StringIO(), record=True)
+        show(report, console, prompt=2)
+        text = console.export_text()
+        assert (
+            "time to first token" in text.lower() and "prompt 2" in text and max(map(len, text.splitlines())) <= width
+        )
+        assert all(text.count(person.id) >= 2 for person in people)
+        assert ("no persona" in text) == (width == 160)  # the head of the wide table
     assert json.loads(json.dumps(as_json(report)))["differing"] == report.differing
     assert 0 <= most_disputed(report) < len(report.prompts)
 
@@ -57,3 +63,12 @@ def test_the_command_writes_json_and_a_picture(run: Terminal, tmp_path: Path) ->
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert not run.store.exists()
     assert run("demo", "--no-picture", "--prompt", "99")[0] == 2
+
+
+def test_without_matplotlib_the_tables_remain(run: Terminal, tmp_path: Path) -> None:  # noqa: F811
+    run.patch.chdir(tmp_path)
+    run.patch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, err = run("demo")
+    assert code == 0 and "category of article" in out and "no picture" in err and "[plot]" in err
+    code, _, err = run("demo", "--png", str(tmp_path / "demo.png"))
+    assert code == 1 and "error: expected matplotlib" in err

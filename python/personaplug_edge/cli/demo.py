@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import MissingExtraError
+from .failures import one_line
 from .generate import Persona
 from .session import open_plug
 from .terminal import notice, out, progress_bar, write_json
 
+if TYPE_CHECKING:
+    from ..demo.runner import DemoReport
+
 
 def demo(
-    png: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("personaplug-demo.png"),
+    png: Annotated[Path | None, typer.Option(help="Where the picture goes; else ./personaplug-demo.png.")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the picture (needs matplotlib).")] = True,
     prompt: Annotated[int | None, typer.Option(min=1, help="Show the reasons for this prompt.")] = None,
     persona: Annotated[Persona, typer.Option(help="query or static.")] = Persona.query,
@@ -33,7 +38,19 @@ def demo(
         report = run_demo(plug, load_people(prompts), prompts, persona=persona.mode, progress=progress)
     write_json(as_json(report)) if json else show(report, out(), prompt=prompt)
     if picture:
-        from ..plots import save_demo
+        _draw(report, png)
 
-        save_demo(report, png)
-        notice(f"wrote {png}")
+
+def _draw(report: DemoReport, png: Path | None) -> None:
+    """The picture; without matplotlib a remark, or the error where the picture was asked for."""
+    from ..plots import save_demo
+
+    path = png or Path("personaplug-demo.png")
+    try:
+        save_demo(report, path)
+    except MissingExtraError as error:
+        if png is not None:
+            raise
+        notice(f"no picture: {one_line(error)}")
+    else:
+        notice(f"wrote {path}")

@@ -33,6 +33,8 @@ def explain(
         save_attribution(attribution[:top], png, title=text)
     if json:
         return write_json({"prompt": text, "user": user, "attribution": attribution_rows(attribution)})
+    if not attribution:
+        return  # a cold start, told above
     out().print(attribution_table(attribution, top))
     if count > top:
         rest = 1 - fsum(each.weight for each in attribution[:top])

@@ -64,10 +64,10 @@ def _answers(report: DemoReport, width: int) -> Table:
 def _wide(report: DemoReport, word: int) -> Table:
     table = Table(title=_title(report), title_justify="left", show_lines=True)
     table.add_column("", justify="right")
-    table.add_column("article", ratio=2, min_width=24)
+    table.add_column("article")
     for name in report.columns:
         head = Text(name, style="bold") + Text(f"\n{report.about.get(name, 'no persona')}", style="dim")
-        table.add_column(head, ratio=1, min_width=word)
+        table.add_column(head, width=word)
     for row, prompt in enumerate(report.prompts):
         cells = [_cell(report, row, name, "\n") for name in report.columns]
         table.add_row(str(row + 1), Text(prompt), *cells)
