@@ -23,6 +23,9 @@ class Input(str, Enum):
     full = "full"
 
 
+WIDE = 130
+"""Columns of a terminal from which on a figure and its interval stand on one line."""
+
 DataOption = Annotated[
     Path, typer.Option(help="A task's folder, or one of several: users.jsonl + questions.jsonl, or LaMP's.")
 ]
@@ -87,11 +90,12 @@ def _about(plug: PersonaPlug, *, split: str, input: str) -> dict[str, Any]:
 def _show(report: TaskReport) -> None:
     from ..evaluate.tables import difference_table, figure_table, heading
 
+    narrow = out().width < WIDE
     for number, (headings, rows) in enumerate((figure_table(report), difference_table(report))):
         if rows:
             shown = table(*headings, title=None if number else heading(report))
             for cells in rows:
-                shown.add_row(*cells)
+                shown.add_row(*(cell.replace(" [", "\n[") if narrow else cell for cell in cells))
             out().print(shown)
             out().print()
 

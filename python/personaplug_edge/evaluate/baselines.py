@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from .data import PastItem
 
-VOTE_POWER = 8.0
-"""Sharpness of the vote: cosine ** 8 makes an item of cosine 0.5 count 1/43 of one of 0.8."""
+VOTE_POWER = 4.0
+"""Sharpness of the vote: the best of 1 to 24 on the train questions of news_category with MiniLM vectors of the items
+and their outputs (63.2 %; 61.0 at 1, 59.1 at 24, 57.3 for the majority)."""
 
 
 def majority(history: Sequence[PastItem], prior: str) -> str:
