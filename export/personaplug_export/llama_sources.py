@@ -15,7 +15,8 @@ import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from personaplug_export.errors import ExportError, require
+from personaplug_edge.bundle.files import cache_folder
+from personaplug_export.errors import ExportError
 
 VERSION = "0.3.36"
 """The llama-cpp-python that the runtime is pinned to."""
@@ -29,10 +30,7 @@ WANTED = (CONVERTER, "conversion", "gguf-py", "LICENSE")
 
 def cached_sources() -> Path:
     """Where the extracted sources are kept; the folder exists only once they are whole."""
-    require("platformdirs")
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("personaplug-edge", appauthor=False)) / f"llama.cpp-{SDIST_SHA256[:16]}"
+    return cache_folder() / f"llama.cpp-{SDIST_SHA256[:16]}"
 
 
 def llama_cpp_sources(folder: Path | None = None) -> Path:

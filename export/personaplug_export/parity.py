@@ -209,8 +209,15 @@ def check_bundle(
             gguf = Path(folder) / "llm.gguf"
             export_gguf(llm, gguf, kind="f32", llama_cpp=llama_cpp)
         checks += check_llm(llm, gguf, rows, options)
-    bundled = check_llm(llm, bundle.llm_path, rows, options, limit=None)
-    return checks + [Check(**{**asdict(check), "name": f"{check.name}, as bundled"}) for check in bundled]
+    *logits, greedy = check_llm(llm, bundle.llm_path, rows, options, limit=None)
+    widest = max(check.figure for check in logits)
+    return [
+        *checks,
+        Check(
+            name="logits, as bundled", figure=widest, limit=None, note="largest difference; a quantised LLM has some"
+        ),
+        Check(**{**asdict(greedy), "name": f"{greedy.name}, as bundled"}),
+    ]
 
 
 def plug_rows(plug: Plug, personas: int = 12) -> Rows:
@@ -247,7 +254,10 @@ def show(checks: Sequence[Check]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("check", "figure", "limit", "", "")
+    table = Table()
+    for title in ("check", "figure", "limit", ""):
+        table.add_column(title, no_wrap=True)
+    table.add_column("")
     for check in checks:
         sign = ">=" if check.at_least else "<="
         limit = "" if check.limit is None else f"{sign} {check.limit:g}"
