@@ -11,9 +11,9 @@ from pathlib import Path
 
 import gguf
 import pytest
+
 from models import gguf_llama
 from models.gguf_llama import Shape, TinyModel
-
 from personaplug_edge.engine import LLM
 
 
@@ -47,8 +47,8 @@ def tiny_qwen2(model_folder: Path) -> TinyModel:
 
 @pytest.fixture(scope="session")
 def tiny_gemma(model_folder: Path) -> TinyModel:
-    """Gemma scales token embeddings by sqrt(width), and rows not: no single pass."""
-    return gguf_llama.write(model_folder / "gemma.gguf", Shape(architecture="gemma", seed=2))
+    """Gemma 3 scales token embeddings by sqrt(width), and rows not: no single pass."""
+    return gguf_llama.write(model_folder / "gemma.gguf", Shape(architecture="gemma3", seed=2))
 
 
 @pytest.fixture(scope="session")

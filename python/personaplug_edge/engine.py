@@ -43,7 +43,7 @@ class Timings:
     @property
     def decode_tokens_per_second(self) -> float:
         """Tokens after the first by the second; 0 when there is one or none."""
-        return (self.generated_tokens - 1) / self.decode_seconds if self.decode_seconds > 0 and self.generated_tokens > 1 else 0.0
+        return (self.generated_tokens - 1) / self.decode_seconds if self.decode_seconds > 0 else 0.0
 
 
 @dataclass(slots=True)
@@ -180,8 +180,10 @@ class LLM:
         """The whole answer to a prompt; a str is tokenized with the model's special tokens. Errors as ``stream``."""
         return self.generate_all([prompt], sampling)[0]
 
-    def generate_all(self, prompts: Sequence[Prompt | str], sampling: Sampling | Sequence[Sampling] | None = None) -> list[Generation]:
-        """Answers to many prompts, ``sequences`` of them at a time in one batch; in the order of the prompts. Errors as ``stream``."""
+    def generate_all(
+        self, prompts: Sequence[Prompt | str], sampling: Sampling | Sequence[Sampling] | None = None
+    ) -> list[Generation]:
+        """Answers in the order of the prompts, ``sequences`` of them at a time in one batch. Errors as ``stream``."""
         options = list(sampling) if isinstance(sampling, Sequence) else [sampling or Sampling()] * len(prompts)
         ids: list[int] = []
         try:
@@ -214,7 +216,7 @@ class LLM:
             self._leave(sequence)
 
     def score(self, prompt: Prompt | str, continuations: Sequence[Sequence[int] | str]) -> list[list[float]]:
-        """log p of each token of each continuation after the prompt; the prompt is prefilled once. Errors as ``stream``."""
+        """log p of each token of each continuation; the prompt is prefilled once. Errors as ``stream``."""
         ids = [self.tokenize(text) if isinstance(text, str) else list(text) for text in continuations]
         return self.engine.score(self._prompt(prompt), ids)
 
@@ -231,7 +233,9 @@ class LLM:
     def __enter__(self) -> LLM:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def timings(self, sequence: int) -> Timings:

@@ -1,4 +1,4 @@
-"""Tiny GGUF language models with random weights: Llama, Qwen2 and Gemma shapes, SentencePiece vocabulary with byte tokens."""
+"""Tiny GGUF language models: random weights, shapes of Llama, Qwen2, Gemma; a SentencePiece vocabulary with bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def vocabulary(size: int) -> tuple[list[bytes], list[float], list[int]]:
     types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL] + [gguf.TokenType.BYTE] * BYTES
     letters = ["▁"] + [chr(c) for c in range(ord("a"), ord("z") + 1)] + [chr(c) for c in range(ord("A"), ord("Z") + 1)]
     letters += list("0123456789.,:;!?'-")
-    pairs = ["▁" + a for a in letters[1:27]] + [a + b for a in "aeiou" for b in letters[1:27]] + [a + b for a in "tnrs" for b in "aeiouh"]
+    pairs = ["▁" + a for a in letters[1:27]]
+    pairs += [a + b for a in "aeiou" for b in letters[1:27]] + [a + b for a in "tnrs" for b in "aeiouh"]
     text = list(dict.fromkeys(letters + pairs))[: size - len(tokens)]
     text += [f"▁w{i}" for i in range(size - len(tokens) - len(text))]
     tokens += text
@@ -73,7 +74,7 @@ def random_weights(shape: Shape) -> Weights:
 
     head = shape.head_width
     weights: Weights = {
-        "token_embd.weight": matrix(shape.vocabulary, shape.width, 4.0),
+        "token_embd.weight": matrix(shape.vocabulary, shape.width, 1.0 if shape.architecture == "gemma3" else 4.0),
         "output_norm.weight": norm(shape.width),
         "output.weight": matrix(shape.vocabulary, shape.width, 2.0),
     }
@@ -96,7 +97,11 @@ def random_weights(shape: Shape) -> Weights:
                 prefix + "attn_k.bias": norm(shape.kv_heads * head) - 1,
                 prefix + "attn_v.bias": norm(shape.kv_heads * head) - 1,
             }
-    if shape.architecture == "gemma":
+        if shape.architecture == "gemma3":
+            weights |= {prefix + name: norm(head) for name in ("attn_q_norm.weight", "attn_k_norm.weight")}
+            names = ("post_attention_norm.weight", "post_ffw_norm.weight")
+            weights |= {prefix + name: norm(shape.width) for name in names}
+    if shape.architecture == "gemma3":
         del weights["output.weight"]  # Gemma's output is its token table
     return weights
 
@@ -116,7 +121,8 @@ def write(path: Path, shape: Shape | None = None, *, quantize: gguf.GGMLQuantiza
     writer.add_rope_freq_base(shape.rope_base)
     writer.add_rope_dimension_count(shape.head_width)
     writer.add_vocab_size(shape.vocabulary)
-    if shape.architecture == "gemma":
+    if shape.architecture == "gemma3":
+        writer.add_sliding_window(shape.context)
         writer.add_key_length(shape.head_width)
         writer.add_value_length(shape.head_width)
     if shape.architecture == "qwen2vl":
