@@ -64,7 +64,7 @@ class Personalizer:
         if persona not in ("query", "static", "off"):
             raise PromptError(f'expected persona "query", "static" or "off"; got {persona!r}')
         started = time.perf_counter()
-        found, attribution = self._persona(text, user, persona, history)
+        found, attribution = self.persona(text, user, persona, history)
         parts = {
             "bos": Prompt.tokens(self._request.start),
             "instruction": Prompt.rows(self.embedder.instruction) if instruction else Prompt(),
@@ -76,9 +76,10 @@ class Personalizer:
         rows = found.rows if found else None
         return Personalized(prompt, rows, attribution, seconds, found is not None and found.cold_start)
 
-    def _persona(
-        self, text: str, user: str | None, mode: PersonaMode, history: Sequence[NewItem] | None
+    def persona(
+        self, text: str, user: str | None, mode: PersonaMode, history: Sequence[NewItem] | None = None
     ) -> tuple[pplug.Persona | None, tuple[Attribution, ...]]:
+        """The persona alone, and what weighed how much in it; ``text`` is not read in the static form."""
         if mode == "off":
             return None, ()
         if mode == "static" and history is None:
@@ -98,7 +99,7 @@ class Personalizer:
             return found, self._attribution(user, history, past, found.weights)
         except UnknownItemError:
             # An item was deleted since the arrays were read: it must not weigh in any more.
-            return self._persona(text, user, mode, history)
+            return self.persona(text, user, mode, history)
 
     def _history(self, user: str | None, items: Sequence[NewItem] | None) -> History:
         limit = self._bundle.manifest.history.max_items

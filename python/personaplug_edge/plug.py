@@ -8,6 +8,9 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import UserEmbedder
 from personaplug_edge.engine import LLM, Chunk, Generation
@@ -181,6 +184,12 @@ class PersonaPlug:
         return self._personalizer.prompt(
             text, user=user_id, persona=persona, history=history, instruction=instruction, cut=cut
         )
+
+    def persona(self, user_id: str, text: str | None = None) -> NDArray[np.float32]:
+        """See :meth:`User.persona`."""
+        found, _ = self._personalizer.persona(text or "", user_id, "static" if text is None else "query")
+        assert found is not None
+        return found.rows
 
     def remember(self, user_id: str, items: Sequence[NewItem]) -> Added:
         """Encodes and stores items of a user in one transaction; see :meth:`User.remember_all`."""

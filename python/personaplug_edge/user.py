@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +87,7 @@ class User:
 
     def persona(self, text: str | None = None) -> NDArray[np.float32]:
         """The persona rows (k, embedding width) for a request, or the static ones without."""
-        mode: Any = "static" if text is None else "query"
-        rows = self._plug.personalize(text or "", user=self, persona=mode).persona
-        assert rows is not None
-        return rows
+        return self._plug.persona(self.id, text)
 
 
 def _as_item(item: NewItem | str | tuple[str, str]) -> NewItem:

@@ -69,7 +69,7 @@ def test_unknown_users_and_keys_have_an_empty_history(store: HistoryStore) -> No
     total, count = store.persona_sum("anna", "b")
     assert (total.shape, total.any(), count) == ((K, H), False, 0)
     assert store.list("anna") == store.search("anna", "x") == [] and store.count("anna") == 0
-    assert store.known("anna", [NewItem("x")]) == [False]
+    assert store.known("anna", [NewItem("x")]) == [None]
 
 
 def test_duplicates_are_stored_once_for_a_user_and_reported(store: HistoryStore) -> None:
@@ -80,7 +80,7 @@ def test_duplicates_are_stored_once_for_a_user_and_reported(store: HistoryStore)
     assert again == Added([first.ids[1]], [False])
     assert store.revision("anna") == revision
     np.testing.assert_array_equal(store.persona_sum("anna", "b")[0], total[0])
-    assert store.known("anna", [NewItem("a"), NewItem("a", output="1"), NewItem("z")]) == [True, False, False]
+    assert store.known("anna", [NewItem("a"), NewItem("a", output="1"), NewItem("z")]) == [first.ids[0], None, None]
     assert add(store, "ben", "a").new == [True]
     assert store.count("anna") == 2 and store.persona_sum("anna", "b")[1] == 2
 

@@ -14,8 +14,8 @@ from personaplug_edge.store import changes, erase, jsonl, queries
 from personaplug_edge.store.arrays import Double, to_half, to_rows
 from personaplug_edge.store.checks import check_item, check_item_id, check_key, check_user
 from personaplug_edge.store.connection import Database
-from personaplug_edge.store.items import mark_changed, require_item, select_items, user_number
-from personaplug_edge.store.records import Added, BoolList, History, Item, ItemList, NameList, NewItem
+from personaplug_edge.store.items import mark_changed, require_item, user_number
+from personaplug_edge.store.records import Added, History, Item, ItemList, KnownList, NameList, NewItem
 from personaplug_edge.store.vectors import find_space, read_matrix, read_sum
 
 
@@ -116,7 +116,7 @@ class HistoryStore:
         with self._database.write() as connection:
             changes.edit_item(connection, user, item_id, item, encoder_key, half, bundle_key, projected, self.path)
             erase.mark_purge_due(connection)
-            edited = next(select_items(connection, "i.id = ?", [item_id]))
+            edited = queries.items_by_id(connection, user, [item_id])[0]
         if purge:
             self.purge()
         return edited
@@ -177,8 +177,9 @@ class HistoryStore:
 
     # -- reading
 
-    def known(self, user: str, items: Iterable[NewItem]) -> BoolList:
-        """For each item whether the user has it already (same text, same output), so that it need not be encoded."""
+    def known(self, user: str, items: Iterable[NewItem]) -> KnownList:
+        """For each item the id of the one that the user has already (same text, same output), or None: what is known
+        need not be encoded."""
         check_user(user)
         checked = [check_item(item) for item in items]
         with self._database.read() as connection:
@@ -188,8 +189,7 @@ class HistoryStore:
         """One item of the user; UnknownItemError if there is none of that id."""
         item_id = check_item_id(check_user(user), item_id)
         with self._database.read() as connection:
-            require_item(connection, user, item_id)
-            return next(select_items(connection, "i.id = ?", [item_id]))
+            return queries.items_by_id(connection, user, [item_id])[0]
 
     def items(self, user: str, ids: Iterable[int]) -> ItemList:
         """The items of these ids in the order given; UnknownItemError if the user lacks one of them."""

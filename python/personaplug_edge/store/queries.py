@@ -15,10 +15,12 @@ BATCH = 256
 """Items that a walk reads at a time: one transaction for the whole walk would keep the log from being emptied."""
 
 
-def known_items(connection: sqlite3.Connection, user: str, items: Sequence[NewItem]) -> list[bool]:
-    """For each item whether the user has one with this text and output."""
+def known_items(connection: sqlite3.Connection, user: str, items: Sequence[NewItem]) -> list[int | None]:
+    """For each item the id of the user's item with this text and output, or None."""
     number = user_number(connection, user)
-    return [number is not None and find_duplicate(connection, number, digest(item)) is not None for item in items]
+    if number is None:
+        return [None] * len(items)
+    return [find_duplicate(connection, number, digest(item)) for item in items]
 
 
 def items_by_id(connection: sqlite3.Connection, user: str, ids: Sequence[int]) -> list[Item]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 # Names for types that the method HistoryStore.list would hide inside that class.
 ItemList = list["Item"]
-BoolList = list[bool]
+KnownList = list[int | None]
 NameList = list[str]
 StorePath = str | Path
 
