@@ -79,7 +79,7 @@ def _deletions_to_purge(connection: sqlite3.Connection) -> int | None:
     counters = dict(
         connection.execute("SELECT name, value FROM counters WHERE name IN ('deleted', 'purged')").fetchall()
     )
-    return int(counters["deleted"]) if counters["deleted"] > counters["purged"] else None
+    return int(counters.get("deleted", 0)) if counters.get("deleted", 0) > counters.get("purged", 0) else None
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

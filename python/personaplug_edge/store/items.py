@@ -11,11 +11,14 @@ from personaplug_edge.store.checks import digest
 from personaplug_edge.store.records import Item, NewItem
 
 COLUMNS = "i.id, u.id, i.text, i.output, i.time, i.source, i.created, i.digest"
+COLUMN_TYPES: tuple[type | tuple[type, ...], ...] = (int, str, str, str, (float, type(None)), str, float, bytes)
 FROM = "FROM items i JOIN users u ON u.number = i.user"
 
 
 def read_item(row: tuple[int, str, str, str, float | None, str, float, bytes]) -> Item:
-    """An Item from a row of COLUMNS."""
+    """An Item from a row of COLUMNS. SQLite does not hold columns to their types: a damaged file may give any."""
+    if not all(isinstance(value, kind) for value, kind in zip(row, COLUMN_TYPES, strict=True)):
+        raise sqlite3.DatabaseError(f"malformed: columns of other types in the item {row[0]!r}")
     return Item(*row[:7], row[7].hex())
 
 

@@ -16,6 +16,9 @@ from personaplug_edge.errors import DimensionError
 from personaplug_edge.store.arrays import DOUBLE, Double, Half, check_exact, from_halves, sum_from_blob
 from personaplug_edge.store.records import History
 
+MAX_AXIS = 1 << 20
+"""No model's vectors are as wide: a larger number in the file is damage, and must not become an allocation."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -30,12 +33,18 @@ def find_space(connection: sqlite3.Connection, kind: str, key: str) -> Space | N
     row = connection.execute('SELECT id, "rows", width FROM spaces WHERE kind = ? AND key = ?', (kind, key)).fetchone()
     if row is None:
         return None
+    if not all(isinstance(number, int) and 0 < number <= MAX_AXIS for number in row[1:]):
+        raise sqlite3.DatabaseError(f"malformed: the shape {row[1:]} is stored for {kind}_key {key!r}")
     return Space(row[0], (row[2],) if kind == "encoder" else (row[1], row[2]))
 
 
 def use_space(connection: sqlite3.Connection, kind: str, key: str, shape: tuple[int, ...]) -> Space:
     """The space of that key, made if new; DimensionError if what is stored in it has another shape."""
     space = find_space(connection, kind, key)
+    if max(shape) > MAX_AXIS:
+        raise DimensionError(
+            f"an item's values for {kind}_key {key!r} have the shape {shape}; the limit is {MAX_AXIS} an axis"
+        )
     if space is None:
         rows, width = (1, *shape) if kind == "encoder" else shape
         cursor = connection.execute(
