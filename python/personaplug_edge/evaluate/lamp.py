@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def read_golds(path: Path) -> tuple[dict[str, str], str]:
 def stream_questions(path: Path) -> Iterator[dict[str, Any]]:
     """Yields LaMP questions one by one: ``id``, ``input``, ``profile``; one question is in memory at a time."""
     try:
-        import ijson
+        ijson: Any = import_module("ijson")
     except ImportError as error:
         raise MissingExtraError("reading LaMP files needs ijson: pip install 'personaplug-edge[eval]'") from error
     with path.open("rb") as file:
