@@ -1,0 +1,100 @@
+"""The persona in a llama_cpp.Llama object: the same answer as our engine's, and nobody else's persona left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from personaplug_edge import LLM, Prompt, Sampling
+from personaplug_edge.errors import ContextFullError, DimensionError, PromptError
+from personaplug_edge.llama_cpp_adapter import attach
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_gguf: Path) -> Iterator[Any]:
+    from llama_cpp import Llama
+
+    llama = Llama(str(tiny_gguf), n_ctx=128, n_threads=1, verbose=False, type_k=0, type_v=0, flash_attn=False)
+    yield llama
+    llama.close()
+
+
+@pytest.fixture(scope="module")
+def llm(tiny_gguf: Path) -> Iterator[LLM]:
+    with LLM.load(tiny_gguf, context=128, threads=1, cache_type="f32", flash_attention="off") as llm:
+        yield llm
+
+
+def rows(seed: int, count: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 64)).astype(np.float32)
+
+
+def prompt(llm: LLM, seed: int) -> Prompt:
+    return Prompt.tokens([llm.model.bos]) + Prompt.rows(rows(seed)) + Prompt.tokens(llm.tokenize("hello there"))
+
+
+def ours(llm: LLM, what: Prompt) -> str:
+    # llama_cpp leaves out bytes that are no whole character, where we put U+FFFD.
+    return llm.generate(what, Sampling(max_tokens=8)).text.replace("\ufffd", "")
+
+
+def greedy(llama: Any, ids: list[int]) -> str:
+    return str(llama.create_completion(ids, max_tokens=8, temperature=0.0, repeat_penalty=1.0)["choices"][0]["text"])
+
+
+def test_gives_the_text_that_our_engine_gives(llm: LLM, llama: Any) -> None:
+    answers = set()
+    for seed in range(5):
+        expected = ours(llm, prompt(llm, seed))
+        # create_completion goes past max_tokens to end a character that is not whole.
+        assert greedy(llama, attach(llama, prompt(llm, seed))).startswith(expected)
+        answers.add(expected)
+    assert len(answers) > 1  # the rows decide, or the comparison says nothing
+
+
+def test_a_new_persona_replaces_the_old_one(llm: LLM, llama: Any) -> None:
+    first = greedy(llama, attach(llama, prompt(llm, 0)))
+    greedy(llama, attach(llama, prompt(llm, 1)))
+    assert greedy(llama, attach(llama, prompt(llm, 0))) == first
+    plain = [llm.model.bos, *llm.tokenize("hello there")]
+    assert greedy(llama, plain) == ours(llm, Prompt.tokens(plain))
+
+
+def test_different_personas_have_different_placeholders(llm: LLM, llama: Any) -> None:
+    marks = {tuple(attach(llama, prompt(llm, seed))[1:3]) for seed in range(20)}
+    assert len(marks) == 20
+
+
+def test_many_rows_go_in_pieces(llm: LLM, tiny_gguf: Path) -> None:
+    from llama_cpp import Llama
+
+    llama = Llama(
+        str(tiny_gguf), n_ctx=128, n_batch=4, n_threads=1, verbose=False, type_k=0, type_v=0, flash_attn=False
+    )
+    long = Prompt.rows(rows(3, 11)) + Prompt.tokens(llm.tokenize("hello"))
+    assert greedy(llama, attach(llama, long)) == ours(llm, long)
+    llama.close()
+
+
+def test_what_cannot_work_is_refused(llm: LLM, llama: Any) -> None:
+    from llama_cpp import LlamaRAMCache
+
+    with pytest.raises(PromptError, match="token ids"):
+        attach(llama, Prompt.rows(rows(0)))
+    with pytest.raises(PromptError, match="token ids"):
+        attach(llama, Prompt())
+    with pytest.raises(DimensionError, match="64"):
+        attach(llama, Prompt.rows(np.zeros((1, 32), np.float32)) + Prompt.tokens([1]))
+    with pytest.raises(DimensionError, match="finite"):
+        attach(llama, Prompt.rows(np.full((1, 64), np.nan, np.float32)) + Prompt.tokens([1]))
+    with pytest.raises(ContextFullError, match=str(llama.n_ctx())):
+        attach(llama, Prompt.rows(rows(0)) + Prompt.tokens([1] * llama.n_ctx()))
+    llama.set_cache(LlamaRAMCache())
+    with pytest.raises(PromptError, match="set_cache"):
+        attach(llama, prompt(llm, 0))
+    llama.set_cache(None)
+    assert attach(llama, prompt(llm, 0))
