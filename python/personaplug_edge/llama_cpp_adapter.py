@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,7 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
             f"the prompt takes {len(prompt)} positions and the context has {llama.n_ctx()}; raise n_ctx"
         )
     spans = [span if isinstance(span, list) else _checked(span, llama.n_embd()) for span in prompt.spans]
-    llama.reset()
-    llama._ctx.kv_cache_clear()
+    _empty(llama)
     ids: list[int] = []
     try:
         for span in spans[:-1]:
@@ -66,12 +65,16 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
                 ids += marks
                 llama.n_tokens = len(ids)
     except BaseException:
-        llama.reset()
-        llama._ctx.kv_cache_clear()
+        _empty(llama)
         raise
     last = spans[-1]
     assert isinstance(last, list)
     return ids + last
+
+
+def _empty(llama: Any) -> None:
+    llama.reset()
+    llama._ctx.kv_cache_clear()
 
 
 def _checked(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -86,7 +89,7 @@ def _placeholders(rows: NDArray[np.float32], vocabulary: int) -> list[int]:
     """One id a row, drawn from the SHA-256 of all rows."""
     digest = hashlib.sha256(rows.tobytes()).digest()
     seed = int.from_bytes(digest, "little")
-    return np.random.default_rng(seed).integers(0, vocabulary, len(rows)).tolist()
+    return [int(mark) for mark in np.random.default_rng(seed).integers(0, vocabulary, len(rows))]
 
 
 def _decode_rows(llama: Llama, rows: NDArray[np.float32], start: int) -> None:
