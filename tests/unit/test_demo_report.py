@@ -13,6 +13,7 @@ from rich.console import Console
 from test_cli import Terminal, run  # noqa: F401
 
 from personaplug_edge.demo.data import load_people, load_prompts
+from personaplug_edge.demo.differ import lines
 from personaplug_edge.demo.runner import NOBODY, run_demo
 from personaplug_edge.demo.show import as_json, most_disputed, show
 
@@ -72,3 +73,12 @@ def test_without_matplotlib_the_tables_remain(run: Terminal, tmp_path: Path) -> 
     assert code == 0 and "category of article" in out and "no picture" in err and "[plot]" in err
     code, _, err = run("demo", "--png", str(tmp_path / "demo.png"))
     assert code == 1 and "error: expected matplotlib" in err
+
+
+def test_differ_has_a_line_a_prompt() -> None:
+    prompts = load_prompts()
+    with FakePlug(None) as plug:
+        report = run_demo(plug, load_people(prompts), prompts)  # type: ignore[arg-type]
+    found = list(lines(report))
+    assert len(found) == len(prompts.articles) + 1 and found[-1].startswith(f"{report.differing} of ")
+    assert all(line.split(" | ")[2] == "nobody politics" for line in found[:-1])
