@@ -38,9 +38,9 @@ def train(context: typer.Context) -> None:
 def tiny(context: typer.Context) -> None:
     """Build the reference bundle "tiny" from nothing. Options: personaplug-export tiny --help."""
     _require_torch()
-    from personaplug_export.tiny.build import build_command
+    from personaplug_export.tiny.build import tiny_command
 
-    _delegate(build_command, context)
+    _delegate(tiny_command, context)
 
 
 @app.command()
@@ -145,7 +145,8 @@ def parity(
 ) -> None:
     """Compare a bundle in the runtime with PyTorch; exit status 1 when they differ."""
     _require_torch()
-    from personaplug_export.parity import ParityOptions, check_bundle, show, to_json
+    from personaplug_export.checks import show, to_json
+    from personaplug_export.parity import ParityOptions, check_bundle
 
     options = ParityOptions(prompts=prompts, tokens=tokens, threads=threads, pooling=pooling)
     checks = check_bundle(bundle, llm, plug, encoder, options, gguf=gguf, llama_cpp=llama_cpp)

@@ -74,7 +74,7 @@ def export_encoder(source: Path, folder: Path, options: EncoderOptions | None = 
         width = append_pooling(model, pooling, normalize=options.normalize)
         _shrink(model, options.precision, Path(workplace) / "encoder.onnx")
         _write_tokenizer(source, Path(workplace) / "encoder_tokenizer.json")
-        cosines = compare_encoder(
+        near = compare_encoder(
             source,
             Path(workplace) / "encoder.onnx",
             pooling,
@@ -82,9 +82,9 @@ def export_encoder(source: Path, folder: Path, options: EncoderOptions | None = 
             max_tokens=options.max_tokens,
         )
         least = LEAST_COSINE[options.precision] if options.least_cosine is None else options.least_cosine
-        if cosines.min() < least:
+        if near.min() < least:
             raise ExportError(
-                f"the {options.precision} export is too far from PyTorch: cosine {cosines.min():.5f} < {least}"
+                f"the {options.precision} export is too far from PyTorch: cosine {near.min():.5f} < {least}"
             )
         for name in ("encoder.onnx", "encoder_tokenizer.json"):
             (Path(workplace) / name).replace(folder / name)
@@ -102,8 +102,8 @@ def export_encoder(source: Path, folder: Path, options: EncoderOptions | None = 
         folder=folder,
         width=width,
         size_bytes=(folder / "encoder.onnx").stat().st_size,
-        cosine_mean=float(cosines.mean()),
-        cosine_least=float(cosines.min()),
+        cosine_mean=float(near.mean()),
+        cosine_least=float(near.min()),
     )
 
 
@@ -176,8 +176,13 @@ def compare_encoder(
     """Cosines between the graph's vectors and PyTorch's, over texts of one to a hundred tokens in one padded batch."""
     expected = reference_vectors(source, PROBE_TEXTS, pooling, normalize=normalize, max_tokens=max_tokens)
     found = onnx_vectors(source, graph, PROBE_TEXTS, max_tokens=max_tokens)
-    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    return np.asarray((expected * found).sum(1) / lengths, dtype=np.float32)
+    return cosines(expected, found)
+
+
+def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine of each row of ``one`` (n, width) with the same row of ``other``."""
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(1) / lengths, dtype=np.float32)
 
 
 def describe(export: EncoderExport) -> dict[str, Any]:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from personaplug_edge.prompt import Prompt
+from personaplug_export.checks import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Rows = NDArray[np.float32]
 
 SUBJECTS = (
     "The committee",

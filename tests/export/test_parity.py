@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from typer.testing import CliRunner
 from conftest import save_llama  # type: ignore[import-not-found]
 from personaplug_export import cli
 from personaplug_export.bundle_export import BundleOptions, export_bundle
+from personaplug_export.checks import Check
 from personaplug_export.gguf_export import export_gguf
 from personaplug_export.onnx_encoder import EncoderOptions, export_encoder
-from personaplug_export.parity import Check, ParityOptions, check_bundle, check_graphs, check_llm, plug_rows
+from personaplug_export.parity import ParityOptions, check_bundle, check_llm, plug_rows
+from personaplug_export.parity_embedder import check_graphs
 from personaplug_export.parity_llm import probe_prompts
 from personaplug_export.reference import Plug
 
@@ -110,3 +113,25 @@ def test_prompts_are_different_and_always_the_same() -> None:
 def test_rows_of_a_plug_have_the_length_of_token_rows(make_plug: Callable[..., Plug]) -> None:
     plug = make_plug()
     assert np.allclose(np.linalg.norm(plug_rows(plug), axis=1), plug.config.token_norm, rtol=1e-4)
+
+
+def test_a_trained_input_encoder_is_compared_too(
+    exported: dict[str, Path],
+    make_plug: Callable[..., Plug],
+    encoder_folder: Path,
+    llm_folder: Path,
+    gguf: Path,
+    tmp_path: Path,
+) -> None:
+    plug = make_plug(input_encoder="full", instruction_rows=0)
+    plug.save(tmp_path / "plug")
+    shutil.copytree(encoder_folder, tmp_path / "plug" / "input_encoder")
+    encoder = export_encoder(encoder_folder, tmp_path / "onnx", EncoderOptions(pooling="mean")).folder
+    options = BundleOptions(name="test", license="MIT")
+    export_bundle(tmp_path / "plug", encoder, gguf, tmp_path / "bundle", options, input_encoder_folder=encoder)
+    few = ParityOptions(prompts=2, tokens=2, logit_prompts=1, pooling="mean")
+    checks = check_bundle(tmp_path / "bundle", llm_folder, tmp_path / "plug", encoder_folder, few, gguf=gguf)
+    figures = {check.name: check.figure for check in checks}
+    assert all(check.passed for check in checks)
+    assert 0 < figures["input encoder"] <= 1e-4 and figures["instruction rows"] == 0
+    assert figures["logits, as bundled"] <= 1e-3
