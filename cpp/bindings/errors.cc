@@ -1,7 +1,7 @@
 // C++ errors become the classes of personaplug_edge.errors, in one place.
 #include "error.h"
 
-#include <new>
+#include <cstring>
 
 #include "register.h"
 
@@ -12,7 +12,10 @@ namespace {
 
 void raise(const char *name, const std::exception &error) {
     const py::object type = py::module_::import("personaplug_edge.errors").attr(name);
-    py::set_error(type, error.what());
+    // A message may quote a damaged file's bytes.
+    const auto text = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(error.what(), static_cast<py::ssize_t>(std::strlen(error.what())), "replace"));
+    PyErr_SetObject(type.ptr(), text.ptr());
 }
 
 } // namespace

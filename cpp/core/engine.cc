@@ -126,6 +126,9 @@ void Engine::run(Pass &pass, std::vector<Event> &events) {
             if (*events.back().finish != '\0') {
                 retire(*part.sequence);
             }
+        } catch (const NotFiniteError &) {
+            drop_all(true);
+            throw;
         } catch (const std::exception &) {
             // This sequence cannot go on; the others of the batch can, and their events must not be lost.
             retire(*part.sequence);
@@ -210,14 +213,14 @@ void Engine::reset() {
     pending_.clear();
 }
 
-void Engine::drop_all() {
+void Engine::drop_all(bool wipe) {
     for (const auto &sequence : live_) {
         free_slots_.push_back(sequence->slot);
         finished_[sequence->id] = sequence->timings();
     }
     live_.clear();
     queue_.clear();
-    llama_memory_clear(llama_get_memory(context_.get()), false);
+    llama_memory_clear(llama_get_memory(context_.get()), wipe);
 }
 
 Timings Engine::timings(int64_t id) const {

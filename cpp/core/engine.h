@@ -78,13 +78,15 @@ class Engine {
     void recover(Pass &pass, int code);
     void retire(Sequence &sequence);
     Sequence *find(int64_t id) const; // queued or running, else nullptr
-    void drop_all();
-    int decode(); // batch_, with exceptions as code -4
+    void drop_all(bool wipe = false); // wipe: the cache's data too
+    int decode();                     // batch_, with exceptions as code -4
     void prefill(const Prompt &prompt, int slot, PromptCursor::Outputs outputs,
                  const std::function<void(int, const float *)> &sink);
+    void score_locked(const Prompt &prompt, const std::vector<std::vector<int32_t>> &continuations,
+                      std::vector<std::vector<float>> &scores);
     void check_fits(const Prompt &prompt, int more) const;
     int free_cells() const;
-    bool probe();
+    void probe();
     std::unique_lock<std::mutex> lock_breaking_off();
     static bool wants_abort(void *engine);
 

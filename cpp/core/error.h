@@ -36,5 +36,10 @@ struct GrammarError : SamplingError {
 struct EngineError : Error {
     using Error::Error;
 };
+// Logits that are not numbers. What gave them lies in the cache, where attention multiplies even masked values:
+// everybody's next logits would be none either.
+struct NotFiniteError : EngineError {
+    using EngineError::EngineError;
+};
 
 } // namespace personaplug

@@ -104,6 +104,18 @@ std::optional<bool> GgufFile::flag(const std::string &key) const {
     return gguf_get_val_bool(context_.get(), id);
 }
 
+std::vector<std::string> GgufFile::texts(const std::string &key) const {
+    const int64_t id = gguf_find_key(context_.get(), key.c_str());
+    std::vector<std::string> entries;
+    if (id >= 0 && gguf_get_kv_type(context_.get(), id) == GGUF_TYPE_ARRAY &&
+        gguf_get_arr_type(context_.get(), id) == GGUF_TYPE_STRING) {
+        for (size_t i = 0; i < gguf_get_arr_n(context_.get(), id); ++i) {
+            entries.emplace_back(gguf_get_arr_str(context_.get(), id, i));
+        }
+    }
+    return entries;
+}
+
 std::optional<GgufFile::Tensor> GgufFile::tensor(const std::string &name) const {
     const int64_t id = gguf_find_tensor(context_.get(), name.c_str());
     if (id < 0) {
@@ -113,38 +125,6 @@ std::optional<GgufFile::Tensor> GgufFile::tensor(const std::string &name) const 
     return Tensor{gguf_get_tensor_type(context_.get(), id), shape[0], shape[1] * shape[2] * shape[3],
                   gguf_get_data_offset(context_.get()) + gguf_get_tensor_offset(context_.get(), id),
                   gguf_get_tensor_size(context_.get(), id)};
-}
-
-void check_runnable(const GgufFile &file) {
-    const std::string architecture = file.text("general.architecture");
-    const std::string wanted = "; expected a decoder-only language model";
-    const auto refuse = [&](const std::string &what) { throw ModelError(file.path() + " " + what + wanted); };
-    if (architecture.empty()) {
-        refuse("does not say its architecture (general.architecture)");
-    }
-    if (architecture == "clip") {
-        refuse("is an image encoder (architecture clip)");
-    }
-    if (architecture == "t5encoder" || architecture.find("bert") != std::string::npos ||
-        !file.flag(architecture + ".attention.causal").value_or(true)) {
-        refuse("is an encoder-only model (architecture " + architecture + ") and cannot generate text");
-    }
-    if (architecture == "t5") {
-        refuse("is an encoder-decoder model (architecture t5), which this version cannot run");
-    }
-    if (file.number(architecture + ".pooling_type").value_or(0) > 0) {
-        refuse("is an embedding model (architecture " + architecture + " with pooling) and cannot generate text");
-    }
-    if (file.text("tokenizer.ggml.model").empty() || file.text("tokenizer.ggml.model") == "no_vocab") {
-        refuse("holds no tokenizer (tokenizer.ggml.model)");
-    }
-    for (const char *key : {"block_count", "embedding_length", "context_length", "attention.head_count"}) {
-        // llama.cpp divides by some of these.
-        const auto value = file.number(architecture + "." + key);
-        if (value && (*value <= 0 || *value > (int64_t{1} << 30))) {
-            refuse("is damaged: " + architecture + "." + key + " is " + std::to_string(*value));
-        }
-    }
 }
 
 } // namespace personaplug

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "gguf.h"
 
@@ -19,6 +20,7 @@ class GgufFile {
     const std::string &path() const { return path_; }
     // "" and empty when the key is missing or of another type.
     std::string text(const std::string &key) const;
+    std::vector<std::string> texts(const std::string &key) const; // an array of strings
     std::optional<int64_t> number(const std::string &key) const;
     std::optional<bool> flag(const std::string &key) const;
 

@@ -58,6 +58,11 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
         llama_vocab_n_tokens(llama_model_get_vocab(handle)) <= 0) {
         throw ModelError(path + " holds no tokenizer; expected a language model with its vocabulary");
     }
+    const llama_vocab *vocab = llama_model_get_vocab(handle);
+    if ((llama_vocab_get_add_bos(vocab) && llama_vocab_bos(vocab) < 0) ||
+        (llama_vocab_get_add_eos(vocab) && llama_vocab_eos(vocab) < 0)) {
+        throw ModelError(path + " is damaged: its tokenizer adds a begin or end token that it does not have");
+    }
     model->architecture_ = file.text("general.architecture");
     model->tokenizer_ = std::make_unique<Tokenizer>(llama_model_get_vocab(handle));
     model->table_ = TokenTable::open(file, model->embedding_width(), model->tokenizer_->size());

@@ -15,11 +15,6 @@ uint32_t random_seed() {
     return source() & 0x7FFFFFFFu;
 }
 
-[[noreturn]] void not_finite() {
-    throw EngineError("the model's logits are not finite numbers: the rows of the prompt are far too large, or the "
-                      "model file is damaged");
-}
-
 int argmax(const float *logits, int size) {
     // Two loops that compilers vectorize, instead of one that they do not.
     float best = logits[0];
@@ -35,6 +30,12 @@ int argmax(const float *logits, int size) {
 }
 
 } // namespace
+
+void not_finite() {
+    throw NotFiniteError(
+        "the model's logits are not finite numbers: the rows of the prompt are far too large, or the model "
+        "file is damaged; all sequences were dropped, the engine can go on");
+}
 
 double log_sum_exp(const float *logits, int size) {
     const int best = argmax(logits, size);

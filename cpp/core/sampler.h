@@ -39,6 +39,8 @@ struct Likelihood {
     std::vector<std::pair<int32_t, float>> top; // the n likeliest tokens, likeliest first
 };
 Likelihood likelihood(const float *logits, int size, int32_t chosen, int top);
+// Throws NotFiniteError.
+[[noreturn]] void not_finite();
 // log sum exp of `size` logits: log p of token i is logits[i] - log_sum_exp.
 double log_sum_exp(const float *logits, int size);
 
@@ -48,7 +50,7 @@ class Sampler {
     Sampler(const SamplingOptions &options, const Tokenizer &tokenizer);
 
     // The next token, or nothing when a grammar (or bias) allows none. `scratch` is reused from call to call. Throws
-    // EngineError when the logits are not finite numbers.
+    // NotFiniteError.
     std::optional<int32_t> sample(const float *logits, std::vector<llama_token_data> &scratch);
     // Tells penalties and grammar of a token: each of the prompt (`generated` false) and each that was sampled. Throws
     // GrammarError when the grammar cannot go on.

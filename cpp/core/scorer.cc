@@ -1,6 +1,7 @@
 // What needs logits and generates nothing: score() and logits(). Both work on sequence ids of their own, beside the
 // live ones.
 #include <algorithm>
+#include <cmath>
 
 #include "engine.h"
 #include "error.h"
@@ -123,6 +124,17 @@ std::vector<std::vector<float>> Engine::score(const Prompt &prompt,
                                std::to_string(cells_) + "; finish or cancel some");
     }
     const Scratch scratch(*this, scratch_count_);
+    try {
+        score_locked(prompt, continuations, scores);
+    } catch (const NotFiniteError &) {
+        drop_all(true);
+        throw;
+    }
+    return scores;
+}
+
+void Engine::score_locked(const Prompt &prompt, const std::vector<std::vector<int32_t>> &continuations,
+                          std::vector<std::vector<float>> &scores) {
     prefill(prompt, first_scratch_, PromptCursor::Outputs::last, [&](int, const float *logits) {
         const double total = log_sum_exp(logits, model_->tokenizer().size());
         for (size_t i = 0; i < continuations.size(); ++i) {
@@ -133,7 +145,6 @@ std::vector<std::vector<float>> Engine::score(const Prompt &prompt,
     for (size_t begin = 0; begin < continuations.size();) {
         begin = scorer.group(begin);
     }
-    return scores;
 }
 
 std::vector<float> Engine::logits(const Prompt &prompt) {
@@ -151,6 +162,10 @@ std::vector<float> Engine::logits(const Prompt &prompt) {
     prefill(prompt, first_scratch_, PromptCursor::Outputs::all, [&](int position, const float *logits) {
         std::copy_n(logits, vocabulary, all.data() + vocabulary * position);
     });
+    if (std::any_of(all.begin(), all.end(), [](float value) { return std::isnan(value); })) {
+        drop_all(true);
+        not_finite();
+    }
     return all;
 }
 

@@ -140,6 +140,14 @@ def test_without_tokenizer(tmp_path: Path) -> None:
         LLM.load(path)
 
 
+def test_a_token_that_is_there_twice(tiny_gguf: Path, tmp_path: Path) -> None:
+    content = tiny_gguf.read_bytes().replace(b"<0x41>", b"<0x42>", 1)
+    path = tmp_path / "twice.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="twice"):
+        LLM.load(path)
+
+
 @pytest.mark.parametrize("key", ["block_count", "embedding_length", "attention.head_count", "context_length"])
 def test_sizes_of_zero(tiny_gguf: Path, tmp_path: Path, key: str) -> None:
     content = bytearray(tiny_gguf.read_bytes())
@@ -255,21 +263,38 @@ def test_prompts_longer_than_the_context(llm: LLM) -> None:
     assert alive(llm)
 
 
-def test_rows_that_overflow_inside_the_model(tiny: TinyModel) -> None:
-    """Finite rows whose logits are not: that request fails, the one beside it does not notice."""
-    huge = np.full((1, 64), 3e38, np.float32)
-    with LLM.load(tiny.path, threads=1, sequences=2, cache_type="f32", flash_attention="off") as llm:
-        expected = llm.generate(Prompt.tokens([1, 300]), Sampling(max_tokens=8, ignore_end=True)).tokens
-        stream = llm.stream(Prompt.tokens([1, 300]), Sampling(max_tokens=8, ignore_end=True))
-        tokens = list(next(stream).tokens)
-        for sampling in (ALIVE, Sampling(temperature=1.0), Sampling(logprobs=2)):
+def test_huge_rows_do_no_harm(llm: LLM) -> None:
+    expected = llm.generate(Prompt.tokens([1, 300]), Sampling(max_tokens=8, ignore_end=True)).tokens
+    for value in (3e38, -3e38, 1e-45):
+        llm.generate(Prompt.rows(np.full((1, 64), value, np.float32)) + Prompt.tokens([5]), ALIVE)
+    assert llm.generate(Prompt.tokens([1, 300]), Sampling(max_tokens=8, ignore_end=True)).tokens == expected
+
+
+def test_logits_that_are_not_numbers_do_not_stay(model_folder: Path) -> None:
+    """A token whose row is NaN: attention multiplies even masked cells, so the cache must be wiped after it."""
+    model = gguf_llama.write(model_folder / "hole.gguf", Shape(seed=4))
+    content = bytearray(model.path.read_bytes())
+    row = model.weights["token_embd.weight"][77].tobytes()
+    place = bytes(content).index(row)
+    content[place : place + len(row)] = np.full(64, np.nan, np.float32).tobytes()
+    model.path.write_bytes(content)
+    with LLM.load(model.path, threads=1, sequences=2, cache_type="f32", flash_attention="off") as llm:
+        good, bad = Prompt.tokens([1, 300]), Prompt.tokens([77, 5])
+        expected = llm.generate(good, Sampling(max_tokens=8, ignore_end=True)).tokens
+        running = llm.stream(good, Sampling(max_tokens=50, ignore_end=True))
+        next(running)
+        for call in (
+            lambda: llm.generate(bad, ALIVE),
+            lambda: llm.generate(bad, Sampling(temperature=1.0, top_k=4)),
+            lambda: llm.generate(bad, Sampling(logprobs=2)),
+            lambda: llm.score(bad, [[3, 4]]),
+            lambda: llm.logits(bad),
+        ):
             with pytest.raises(EngineError, match="not finite"):
-                llm.generate(Prompt.rows(huge) + Prompt.tokens([5]), sampling)
-        with pytest.raises(EngineError, match="not finite"):
-            llm.score(Prompt.rows(huge), [[3, 4]])
-        tokens += [token for chunk in stream for token in chunk.tokens]
-        assert tokens == expected
-        assert alive(llm)
+                call()
+            assert llm.generate(good, Sampling(max_tokens=8, ignore_end=True)).tokens == expected
+        with pytest.raises(EngineError, match="not finite|dropped"):
+            list(running)
 
 
 def test_a_model_whose_weights_are_not_numbers(model_folder: Path) -> None:

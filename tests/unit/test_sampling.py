@@ -141,7 +141,6 @@ def test_a_grammar_that_no_token_can_follow(llm: LLM) -> None:
 @pytest.mark.parametrize(
     "grammar",
     [
-        "root ::=",
         "root ::= (",
         "root ::= undefined",
         'other ::= "a"',
