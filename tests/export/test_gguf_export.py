@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import train_sentencepiece  # type: ignore[import-not-found]
+from export_models import train_sentencepiece  # type: ignore[import-not-found]
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from personaplug_export.errors import ExportError

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from export_models import save_llama  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
-from conftest import save_llama  # type: ignore[import-not-found]
 from personaplug_export import cli
 from personaplug_export.bundle_export import BundleOptions, export_bundle
 from personaplug_export.checks import Check
