@@ -1,4 +1,4 @@
-"""Files, prompts and options that cannot work: a typed error each, and the process lives. llama.cpp would abort on some."""
+"""Files, prompts and options that cannot work: a typed error each, where llama.cpp would abort the process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from models import gguf_llama
-from models.gguf_llama import Shape, TinyModel
 
+from models import gguf_llama
+from models.gguf_llama import Shape
 from personaplug_edge.engine import LLM
 from personaplug_edge.errors import (
     CancelledError,
@@ -45,7 +45,9 @@ def test_folder(tmp_path: Path) -> None:
         LLM.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"GG", b"GGUF", b"not a model" * 100, b"GGUF" + b"\xff" * 500, b"GGUF" + bytes(500)])
+@pytest.mark.parametrize(
+    "content", [b"", b"GG", b"GGUF", b"not a model" * 100, b"GGUF" + b"\xff" * 500, b"GGUF" + bytes(500)]
+)
 def test_not_gguf(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(content)
@@ -106,9 +108,15 @@ def file_of(path: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], Non
 
 @pytest.mark.parametrize(
     ("architecture", "says"),
-    [("bert", "encoder-only"), ("nomic-bert", "encoder-only"), ("t5", "encoder-decoder"), ("t5encoder", "encoder-only"),
-     ("clip", "image encoder"), ("martian", "martian")],
-)  # fmt: skip
+    [
+        ("bert", "encoder-only"),
+        ("nomic-bert", "encoder-only"),
+        ("t5", "encoder-decoder"),
+        ("t5encoder", "encoder-only"),
+        ("clip", "image encoder"),
+        ("martian", "martian"),
+    ],
+)
 def test_other_architectures(tmp_path: Path, architecture: str, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         LLM.load(file_of(tmp_path / "other.gguf", architecture))
@@ -177,20 +185,35 @@ def test_progress_can_cancel_and_raise(tiny_gguf: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"context": -1}, "context"), ({"context": 2**30, "sequences": 2}, "context"), ({"threads": -1}, "threads"),
-        ({"threads": 10_000}, "threads"), ({"threads_batch": -1}, "threads_batch"), ({"sequences": 0}, "sequences"),
-        ({"sequences": 129}, "sequences"), ({"batch": 0}, "batch"), ({"micro_batch": 0}, "micro_batch"),
-        ({"cache_type": "f8"}, "cache_type"), ({"flash_attention": "maybe"}, "flash_attention"),
+        ({"context": -1}, "context"),
+        ({"context": 2**30, "sequences": 2}, "context"),
+        ({"threads": -1}, "threads"),
+        ({"threads": 10_000}, "threads"),
+        ({"threads_batch": -1}, "threads_batch"),
+        ({"sequences": 0}, "sequences"),
+        ({"sequences": 129}, "sequences"),
+        ({"batch": 0}, "batch"),
+        ({"micro_batch": 0}, "micro_batch"),
+        ({"cache_type": "f8"}, "cache_type"),
+        ({"flash_attention": "maybe"}, "flash_attention"),
         ({"cache_type": "q8_0"}, "block size|flash_attn|K cache|head"),
     ],
-)  # fmt: skip
+)
 def test_engine_options(tiny_gguf: Path, options: dict[str, object], says: str) -> None:
     with pytest.raises(EngineError, match=says):
         LLM.load(tiny_gguf, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"context": 1}, {"batch": 1}, {"sequences": 128, "context": 4, "batch": 1}, {"micro_batch": 1},
-                                     {"context": 3, "sequences": 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"context": 1},
+        {"batch": 1},
+        {"sequences": 128, "context": 4, "batch": 1},
+        {"micro_batch": 1},
+        {"context": 3, "sequences": 2},
+    ],
+)
 def test_smallest_engines_work(tiny_gguf: Path, options: dict[str, int]) -> None:
     with LLM.load(tiny_gguf, threads=1, **options) as llm:
         rows = np.ones((1, 64), np.float32)
@@ -205,11 +228,19 @@ ROWS = np.ones((2, 64), np.float32)
 @pytest.mark.parametrize(
     "rows",
     [
-        np.ones((2, 63), np.float32), np.ones((2, 64)), np.ones((2, 64), np.float16), np.ones((2, 64, 1), np.float32),
-        np.ones(64, np.float32), np.ones((2, 128), np.float32)[:, ::2], np.asfortranarray(ROWS), np.full((2, 64), np.nan, np.float32),
-        np.full((2, 64), np.inf, np.float32), np.ones((2, 0), np.float32), ROWS.astype(">f4"),
+        np.ones((2, 63), np.float32),
+        np.ones((2, 64)),
+        np.ones((2, 64), np.float16),
+        np.ones((2, 64, 1), np.float32),
+        np.ones(64, np.float32),
+        np.ones((2, 128), np.float32)[:, ::2],
+        np.asfortranarray(ROWS),
+        np.full((2, 64), np.nan, np.float32),
+        np.full((2, 64), np.inf, np.float32),
+        np.ones((2, 0), np.float32),
+        ROWS.astype(">f4"),
     ],
-)  # fmt: skip
+)
 def test_rows_that_do_not_fit(llm: LLM, rows: np.ndarray) -> None:
     prompt = Prompt((rows, [5]))
     for call in (lambda: llm.generate(prompt), lambda: llm.logits(prompt), lambda: llm.score(prompt, [[3]])):

@@ -26,8 +26,12 @@ def test_core_under_sanitizers(tiny_gguf: Path) -> None:
     for command in (configure, [cmake, "--build", "--preset", "sanitize", "--parallel", "2"]):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    # libgomp keeps what its threads allocate until the process ends.
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "ASAN_OPTIONS": "detect_leaks=1",
+        "UBSAN_OPTIONS": "halt_on_error=1",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [build / "cpp" / "tests" / "personaplug_tests", tiny_gguf], capture_output=True, text=True, env=environment
     )

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import pytest
+
 from models import numpy_llama
 from models.gguf_llama import TinyModel
-
 from personaplug_edge.engine import LLM
 from personaplug_edge.errors import ContextFullError, PromptError, TextError
 from personaplug_edge.prompt import Prompt

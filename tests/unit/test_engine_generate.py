@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+
 from models import numpy_llama
 from models.gguf_llama import FIRST_BYTE, TinyModel
-
 from personaplug_edge.engine import LLM, Chunk
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.sampling import Sampling
@@ -112,7 +112,9 @@ def test_text_held_back_for_a_stop_string_comes_at_the_end(exact_llm: LLM) -> No
 
 def test_sequences_together_equal_sequences_alone(llm: LLM, exact_llm: LLM) -> None:
     """Batched matrix products may round differently; with a float32 cache greedy choices stay the same."""
-    prompts = [Prompt.tokens(IDS[: 2 + i % 4]) + Prompt.rows(rows(i, 1 + i % 3)) + Prompt.tokens(IDS[2:]) for i in range(9)]
+    prompts = [
+        Prompt.tokens(IDS[: 2 + i % 4]) + Prompt.rows(rows(i, 1 + i % 3)) + Prompt.tokens(IDS[2:]) for i in range(9)
+    ]
     sampling = [Sampling(max_tokens=6 + 3 * i, ignore_end=True, logprobs=1) for i in range(9)]
     together = llm.generate_all(prompts, sampling)
     for prompt, options, found in zip(prompts, sampling, together, strict=True):
@@ -169,4 +171,7 @@ def test_end_token_ends(exact_llm: LLM) -> None:
     sampling = Sampling(max_tokens=5, logit_bias={2: 1e4})
     answer = exact_llm.generate(Prompt.tokens(IDS), sampling)
     assert (answer.text, answer.tokens, answer.finish_reason) == ("", [], "end")
-    assert len(exact_llm.generate(Prompt.tokens(IDS), Sampling(max_tokens=5, logit_bias={2: 1e4}, ignore_end=True)).tokens) == 5
+    assert (
+        len(exact_llm.generate(Prompt.tokens(IDS), Sampling(max_tokens=5, logit_bias={2: 1e4}, ignore_end=True)).tokens)
+        == 5
+    )

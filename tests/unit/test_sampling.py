@@ -7,9 +7,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from models import numpy_llama
 from models.gguf_llama import TinyModel
-
 from personaplug_edge.engine import LLM
 from personaplug_edge.errors import GrammarError, PromptError, SamplingError
 from personaplug_edge.prompt import Prompt
@@ -93,8 +93,12 @@ def test_penalties_see_prompt_and_answer(llm: LLM, tiny: TinyModel, option: str)
 def test_penalties_look_back_on_their_window(llm: LLM, last: np.ndarray) -> None:
     order = [int(i) for i in np.argsort(-last)]
     prompt = Prompt.tokens([order[0], *IDS])
-    wide = llm.generate(prompt, Sampling(max_tokens=1, presence_penalty=1e5, penalty_window=7, logit_bias={order[0]: 1e3}))
-    narrow = llm.generate(prompt, Sampling(max_tokens=1, presence_penalty=1e5, penalty_window=6, logit_bias={order[0]: 1e3}))
+    wide = llm.generate(
+        prompt, Sampling(max_tokens=1, presence_penalty=1e5, penalty_window=7, logit_bias={order[0]: 1e3})
+    )
+    narrow = llm.generate(
+        prompt, Sampling(max_tokens=1, presence_penalty=1e5, penalty_window=6, logit_bias={order[0]: 1e3})
+    )
     assert wide.tokens != [order[0]]
     assert narrow.tokens == [order[0]]
 
