@@ -63,7 +63,7 @@ def find_table(folder: Path, stem: str) -> Path:
 
 
 def read_histories(folder: Path, output_field: str = "") -> dict[str, tuple[Item, ...]]:
-    """All histories of a task's folder, by user id; ``output_field`` defaults to that of the task named as the folder."""
+    """Histories of a task's folder by user id; ``output_field`` defaults to that of the task named so."""
     output_field = output_field or OUTPUT_FIELD.get(folder.name, "")
     return {
         user["user_id"]: tuple(Item(i["text"], str(i.get(output_field, ""))) for i in user["history"])

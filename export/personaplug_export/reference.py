@@ -1,10 +1,10 @@
 """PPlug in PyTorch, as the paper writes it (arXiv 2409.11901, section 3): the reference that the runtime is held to.
 
-    h_i = Enc_his(item i)                    frozen, computed outside
-    q   = normalize(Head(Enc_input(x)))      eq. 2; the head is the light form, the encoder itself may be trained too
-    w_i = softmax_i(t q.h_i)                 eq. 4; the paper has t = 1, here it can be learned
-    P   = norm * unit(sum_i w_i Proj(h_i))   eq. 5; the scale is the LLM's own mean token-row norm, not a constant
-    LLM input = [ I ; P ; Emb(x) ]           section 3.3
+h_i = Enc_his(item i)                    frozen, computed outside
+q   = normalize(Head(Enc_input(x)))      eq. 2; the head is the light form, the encoder itself may be trained too
+w_i = softmax_i(t q.h_i)                 eq. 4; the paper has t = 1, here it can be learned
+P   = norm * unit(sum_i w_i Proj(h_i))   eq. 5; the scale is the LLM's own mean token-row norm, not a constant
+LLM input = [ I ; P ; Emb(x) ]           section 3.3
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from personaplug_export.train import TrainOptions, Trainer
+from personaplug_export.train import Trainer
+from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions
 
 _DEFAULT = TrainOptions()
@@ -17,7 +18,9 @@ _DEFAULT = TrainOptions()
 def train_command(
     tasks: Annotated[
         list[str],
-        typer.Argument(help="Task folders (users.jsonl, questions.jsonl), each with =SHARE to draw it more often than 1."),
+        typer.Argument(
+            help="Task folders (users.jsonl, questions.jsonl), each with =SHARE to draw it more often than 1."
+        ),
     ],
     llm: Annotated[Path, typer.Option(help="Hugging Face folder of the frozen LLM.")],
     encoder: Annotated[Path, typer.Option(help="Hugging Face folder of the sentence encoder.")],
@@ -26,11 +29,15 @@ def train_command(
     prefix: Annotated[str, typer.Option(help="Text in front of every text that is encoded.")] = "",
     max_tokens: Annotated[int, typer.Option(help="Tokens of a text that the encoder reads.")] = 128,
     persona_tokens: Annotated[int, typer.Option(help="Rows of the personal embedding.")] = _DEFAULT.persona_tokens,
-    instruction_rows: Annotated[int, typer.Option(help="Rows of the instruction embedding.")] = _DEFAULT.instruction_rows,
+    instruction_rows: Annotated[
+        int, typer.Option(help="Rows of the instruction embedding.")
+    ] = _DEFAULT.instruction_rows,
     learned_temperature: Annotated[bool, typer.Option(help="Learn the temperature, or keep the paper's 1.")] = True,
     subtract_mean: Annotated[bool, typer.Option(help="Subtract the population's mean vector.")] = True,
     with_output: Annotated[bool, typer.Option(help="Encode an item's output together with its text.")] = True,
-    input_encoder: Annotated[str, typer.Option(help='"head" on the frozen encoder, or "full".')] = _DEFAULT.input_encoder,
+    input_encoder: Annotated[
+        str, typer.Option(help='"head" on the frozen encoder, or "full".')
+    ] = _DEFAULT.input_encoder,
     template: Annotated[str, typer.Option(help="The request as the LLM reads it.")] = _DEFAULT.template,
     max_input_tokens: Annotated[int, typer.Option()] = _DEFAULT.max_input_tokens,
     drop: Annotated[float, typer.Option(help="Up to this share of a history is dropped at random.")] = _DEFAULT.drop,

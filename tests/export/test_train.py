@@ -14,7 +14,22 @@ from personaplug_export.data import read_questions  # noqa: E402
 from personaplug_export.train import Trainer, TrainOptions  # noqa: E402
 from personaplug_export.vectors import EncoderOptions  # noqa: E402
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<s>", "</s>", "question", "answer", ":", "red", "blue", "sky", "sea", "fox"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "<s>",
+    "</s>",
+    "question",
+    "answer",
+    ":",
+    "red",
+    "blue",
+    "sky",
+    "sea",
+    "fox",
+]
 OPTIONS = TrainOptions(steps=200, batch=8, lr=1e-2, bf16=False, template="{input} answer:", drop_all=0.0)
 
 
@@ -45,7 +60,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(root / "encoder")
-    shape = {"initializer_range": 0.4, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape = {
+        "initializer_range": 0.4,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     BertModel(BertConfig(vocab_size=len(WORDS), **shape), add_pooling_layer=False).save_pretrained(root / "encoder")
     write_task(root / "news_category")
     return {name: root / name for name in ("llm", "encoder", "news_category")}

@@ -1,4 +1,4 @@
-"""``personaplug-export tiny``: builds the bundle ``tiny`` from the data, part by part; a cut run goes on where it was."""
+"""``personaplug-export tiny``: builds the bundle ``tiny``, part by part; a cut run goes on where it was."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from personaplug_export.onnx_encoder import export_encoder
 from personaplug_export.tiny.build_encoder import build_encoder
 from personaplug_export.tiny.build_llm import RAW_TOKENS, build_llm
 from personaplug_export.tiny.encoder import MAX_TOKENS
-from personaplug_export.train import Trainer, TrainOptions
+from personaplug_export.train import Trainer
+from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions
 
 SHARES = {"news_category": 3.0, "news_headline": 1.0, "email_subject": 1.0, "product_rating": 0.5}
@@ -27,9 +28,9 @@ PLUG = TrainOptions(persona_tokens=4, steps=1_000, max_input_tokens=160)
 CARD = ModelCard(
     summary="A reference bundle: a Llama-shaped LLM of 7.2M parameters, a sentence encoder of 7M, and a plug for four "
     "tasks. It shows that the runtime works, offline, and lets every figure be measured again; it is no assistant.",
-    data="LLM: blog posts of the Blog Authorship Corpus (Schler et al. 2006), film reviews (Maas et al. 2011), HuffPost "
-    "news (2018-2022), AESLC e-mails (CC BY-NC-SA 4.0), Amazon reviews 2023; then news category, news headline, e-mail "
-    "subject and product rating as tasks. Encoder: the same texts, with the vectors of all-MiniLM-L6-v2 (Apache-2.0) "
+    data="LLM: blog posts of the Blog Authorship Corpus (Schler et al. 2006), film reviews (Maas et al. 2011), "
+    "HuffPost news (2018-2022), AESLC e-mails (CC BY-NC-SA 4.0), Amazon reviews 2023; then news category, "
+    "news headline, e-mail subject and product rating as tasks. Encoder: the same texts, with the vectors of all-MiniLM-L6-v2 (Apache-2.0) "
     "as the target. Plug: the training questions of the four tasks. No dev item was read.",
     intended_use="Research and demonstration, non-commercial. Requests in the four wordings it knows: 'category of "
     "article: ...', 'headline of article: ...', 'subject of email: ...', 'score of review: ...'.",

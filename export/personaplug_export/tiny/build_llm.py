@@ -17,7 +17,13 @@ RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
 TASK_STEPS = 800
 TASK_TOKENS = 4_096
-SHARES = {"news_category": 13_000, "news_headline": 4_500, "email_subject": 5_000, "product_rating": 1_400, "film_rating": 6_000}
+SHARES = {
+    "news_category": 13_000,
+    "news_headline": 4_500,
+    "email_subject": 5_000,
+    "product_rating": 1_400,
+    "film_rating": 6_000,
+}
 """Examples an epoch, by task; a task with more is sampled, one with fewer repeats."""
 
 

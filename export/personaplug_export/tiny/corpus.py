@@ -17,7 +17,7 @@ ANSWER = "\nanswer:"
 
 NEWS_REPEATS = 8
 EMAIL_REPEATS = 3
-"""Passes over the small in-domain texts, so that they are not lost among the blogs (4 repeats cost little: arXiv 2305.16264)."""
+"""Passes over the small in-domain texts, so that they are not lost among the blogs."""
 
 
 def known_items(folder: Path) -> Iterator[dict[str, str]]:
@@ -49,7 +49,9 @@ def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
     news = list(known_items(data / "news_category"))
     examples = {
         "news_category": [(f"category of article: {text}", i["category"]) for i in news for text in _views(i)],
-        "news_headline": [(f"headline of article: {i['text']}", i["title"]) for i in known_items(data / "news_headline")],
+        "news_headline": [
+            (f"headline of article: {i['text']}", i["title"]) for i in known_items(data / "news_headline")
+        ],
         "email_subject": [(f"subject of email: {i['text']}", i["title"]) for i in known_items(data / "email_subject")],
         "product_rating": [(f"score of review: {i['text']}", i["score"]) for i in known_items(data / "product_rating")],
         "film_rating": [

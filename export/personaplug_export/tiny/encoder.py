@@ -6,6 +6,7 @@ text the teacher's vector?", so that the transformer layers only have to learn w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,12 @@ def encoder_texts(data: Path, general: int, seed: int = 0) -> list[str]:
     """Texts like those that the encoder will meet: history items with and without output, requests, general text."""
     texts: list[str] = []
     for item in corpus.known_items(data / "news_category"):
-        texts += [item["text"], item["title"], f"{item['category']}: {item['text']}", f"{item['title']}: {item['text']}"]
+        texts += [
+            item["text"],
+            item["title"],
+            f"{item['category']}: {item['text']}",
+            f"{item['title']}: {item['text']}",
+        ]
     for item in corpus.known_items(data / "email_subject"):
         texts += [_cut(item["text"], 60), f"{item['title']}: {_cut(item['text'], 40)}"]
     for item in corpus.known_items(data / "product_rating"):
@@ -127,7 +133,9 @@ def sentence_vectors(model: BertModel, ids: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize((hidden * weights).sum(1).float() / weights.sum(1).float(), dim=-1)
 
 
-def train_encoder(model: BertModel, ids: list[list[int]], vectors: NDArray[np.float16], epochs: int, checkpoint: Path) -> None:
+def train_encoder(
+    model: BertModel, ids: list[list[int]], vectors: NDArray[np.float16], epochs: int, checkpoint: Path
+) -> None:
     """Maximizes the cosine to the teacher and keeps the distances within a batch; resumes at the last whole epoch."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     batches = list(_batches(ids))
@@ -138,7 +146,7 @@ def train_encoder(model: BertModel, ids: list[list[int]], vectors: NDArray[np.fl
         optimizer.load_state_dict(state["optimizer"])
         first = state["epoch"]
     targets = torch.from_numpy(vectors.astype(np.float32))
-    started, running = time.monotonic(), 0.0
+    started, running = time.monotonic(), math.nan
     for epoch in range(first, epochs):
         order = np.random.default_rng(epoch).permutation(len(batches))
         for n, which in enumerate(order):
@@ -155,9 +163,14 @@ def train_encoder(model: BertModel, ids: list[list[int]], vectors: NDArray[np.fl
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            running = 0.98 * running + 0.02 * cosine.mean().item() if step > first else cosine.mean().item()
+            mean = cosine.mean().item()
+            running = mean if math.isnan(running) else 0.98 * running + 0.02 * mean
             if n % 100 == 0:
-                print(f"encoder {epoch}/{epochs} {n}/{len(batches)} cosine {running:.3f} {time.monotonic() - started:.0f} s", flush=True)
+                seconds = time.monotonic() - started
+                print(
+                    f"encoder {epoch}/{epochs} {n}/{len(batches)} cosine {running:.3f} {seconds:.0f} s",
+                    flush=True,
+                )
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
         torch.save(state, checkpoint.with_suffix(".partial"))
         checkpoint.with_suffix(".partial").replace(checkpoint)

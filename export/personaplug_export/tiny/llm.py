@@ -106,7 +106,7 @@ def encode_example(tokenize: Callable[[str], list[int]], request: str, answer: s
 
 
 def train_stage(model: LlamaForCausalLM, batches: BatchStream, stage: Stage, checkpoint: Path) -> None:
-    """Runs a stage to its end, resuming from ``checkpoint`` where it is of this stage; writes one every five minutes."""
+    """Runs a stage to its end, from ``checkpoint`` where that is of this stage; writes one every five minutes."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
@@ -155,7 +155,9 @@ def _schedule(step: int, stage: Stage) -> float:
     return max(0.1, 1 - 0.9 * (step - stage.warmup) / max(1, stage.steps - stage.warmup))
 
 
-def _save(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], stage: Stage, step: int, path: Path) -> None:
+def _save(
+    model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], stage: Stage, step: int, path: Path
+) -> None:
     state = {
         "stage": stage.name,
         "step": step,

@@ -1,0 +1,49 @@
+"""How a plug is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a plug is trained."""
+
+    persona_tokens: int = 1
+    """k"""
+    instruction_rows: int = 1
+    """r; 0 leaves the instruction embedding out"""
+    learned_temperature: bool = True
+    """False keeps the paper's 1"""
+    subtract_mean: bool = True
+    """subtract the mean vector of all training users' items before projecting"""
+    with_output: bool = True
+    """encode what the user answered together with the item's text"""
+    input_encoder: str = "head"
+    """"head" on the frozen encoder, or "full": train a copy of it"""
+    template: str = "{input}\nanswer:"
+    """the request as the LLM reads it"""
+    max_input_tokens: int = 256
+    """longer requests are cut at their end, the template's own words kept"""
+    max_items: int = 512
+    """the last items of a history that are read"""
+    drop: float = 0.5
+    """up to this share of a history is dropped at random"""
+    drop_all: float = 0.1
+    """chance that a whole history is dropped"""
+    steps: int = 900
+    """optimizer steps"""
+    batch: int = 32
+    """questions a step"""
+    lr: float = 3e-3
+    """peak learning rate of the plug; a full input encoder gets a hundredth"""
+    weight_decay: float = 1e-4
+    """AdamW"""
+    warmup: float = 0.05
+    """share of the steps with a rising learning rate"""
+    seed: int = 0
+    """order of questions, dropped items, initial weights"""
+    device: str = "cpu"
+    """"cpu" or "cuda" """
+    bf16: bool = True
+    """autocast of the LLM to bfloat16"""
