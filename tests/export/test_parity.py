@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_models import save_llama  # type: ignore[import-not-found]
+import transformers
+from export_models import save_llama, train_sentencepiece  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
 from personaplug_export import cli
 from personaplug_export.bundle_export import BundleOptions, export_bundle
 from personaplug_export.checks import Check
 from personaplug_export.gguf_export import export_gguf
+from personaplug_export.hf_llama import write_tokenizer
 from personaplug_export.onnx_encoder import EncoderOptions, export_encoder
 from personaplug_export.parity import ParityOptions, check_bundle, check_llm, plug_rows
 from personaplug_export.parity_embedder import check_graphs
 from personaplug_export.parity_llm import probe_prompts
-from personaplug_export.reference import Plug
+from personaplug_export.reference import Plug, mean_token_norm
 
 FEW = ParityOptions(prompts=40, tokens=12, logit_prompts=6, pooling="mean")
 
@@ -59,6 +61,34 @@ def test_everything_agrees(exported: dict[str, Path], llm_folder: Path, encoder_
     assert figures["encoder, as bundled (int8)"].figure >= 0.99
     assert figures["logits, as bundled"].figure > 1e-3  # quantised: reported, not judged
     assert figures["logits, as bundled"].limit is None
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "limit"),
+    [
+        ("Qwen2", {}, 1e-3),
+        ("Gemma", {"head_dim": 32}, 1e-2),  # scales rows of the token table by the root of their width
+        ("Gemma3", {"head_dim": 32, "query_pre_attn_scalar": 32, "attn_implementation": "eager"}, 1e-2),  # not rows
+    ],
+)
+def test_architectures_that_treat_rows_in_their_own_way(
+    name: str, changed: dict[str, object], limit: float, llama_cpp: Path, make_plug: Callable[..., Plug], tmp_path: Path
+) -> None:
+    config = getattr(transformers, "Gemma3TextConfig" if name == "Gemma3" else f"{name}Config")(
+        vocab_size=480, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        initializer_range=0.1, **changed,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    model.save_pretrained(tmp_path / "llm")
+    write_tokenizer(tmp_path / "llm", train_sentencepiece(tmp_path, add_dummy_prefix=name == "Qwen2"))
+    made = export_gguf(tmp_path / "llm", tmp_path / "llm.gguf", kind="f32", llama_cpp=llama_cpp)
+    norm = mean_token_norm(model.get_input_embeddings()(torch.arange(480)))
+    few = ParityOptions(prompts=8, tokens=8, logit_prompts=3)
+    checks = check_llm(tmp_path / "llm", made.path, plug_rows(make_plug(token_norm=norm)), few)
+    assert [check.name for check in checks if not check.passed] == []
+    assert made.architecture == name.lower() and checks[0].limit == limit
 
 
 def test_other_weights_are_noticed(
