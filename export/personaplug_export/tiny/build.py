@@ -30,8 +30,9 @@ CARD = ModelCard(
     "tasks. It shows that the runtime works, offline, and lets every figure be measured again; it is no assistant.",
     data="LLM: blog posts of the Blog Authorship Corpus (Schler et al. 2006), film reviews (Maas et al. 2011), "
     "HuffPost news (2018-2022), AESLC e-mails (CC BY-NC-SA 4.0), Amazon reviews 2023; then news category, "
-    "news headline, e-mail subject and product rating as tasks. Encoder: the same texts, with the vectors of all-MiniLM-L6-v2 (Apache-2.0) "
-    "as the target. Plug: the training questions of the four tasks. No dev item was read.",
+    "news headline, e-mail subject and product rating as tasks. Encoder: the same texts, with the vectors of "
+    "all-MiniLM-L6-v2 (Apache-2.0) as the target. Plug: the training questions of the four tasks. "
+    "No dev item was read.",
     intended_use="Research and demonstration, non-commercial. Requests in the four wordings it knows: 'category of "
     "article: ...', 'headline of article: ...', 'subject of email: ...', 'score of review: ...'.",
     limits="English only. What it writes freely is often wrong or nonsense: it has read some millions of words, not "

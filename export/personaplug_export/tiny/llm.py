@@ -127,7 +127,10 @@ def train_stage(model: LlamaForCausalLM, batches: BatchStream, stage: Stage, che
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
             wanted = targets[:, 1:] != IGNORE
             logits = model.lm_head(hidden[wanted])
-        loss = torch.nn.functional.cross_entropy(logits.float(), targets[:, 1:][wanted])
+        losses = torch.nn.functional.cross_entropy(logits.float(), targets[:, 1:][wanted], reduction="none")
+        # Every row counts the same: else the few tokens of a label would drown among those of headlines.
+        shares = (wanted / wanted.sum(1, keepdim=True))[wanted]
+        loss = (losses * shares).sum() / len(ids)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
