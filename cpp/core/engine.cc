@@ -38,7 +38,7 @@ std::vector<Event> Engine::step() {
             room -= batch_->size();
             run(pass, events);
             if (breaking_off_ > 0) {
-                break;
+                break; // let the thread that cancels have the lock
             }
         }
     } catch (...) {
@@ -255,7 +255,8 @@ std::unique_lock<std::mutex> Engine::lock_breaking_off() {
 
 bool Engine::wants_abort(void *data) {
     const auto *engine = static_cast<Engine *>(data);
-    return engine->breaking_off_.load(std::memory_order_relaxed) > 0 &&
+    // A recurrent state cannot be taken back to before the batch.
+    return !engine->model_->is_recurrent() && engine->breaking_off_.load(std::memory_order_relaxed) > 0 &&
            engine->stepping_.load(std::memory_order_relaxed);
 }
 

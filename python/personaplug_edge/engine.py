@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from personaplug_edge.errors import EngineError, GrammarError
+from personaplug_edge.generation import Chunk, Generation, Timings, TopTokens
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.sampling import Sampling
 
@@ -20,57 +20,10 @@ if TYPE_CHECKING:
 
     from personaplug_edge import _core
 
+__all__ = ["DEFAULT_CONTEXT", "LLM", "Chunk", "Generation", "Timings", "TopTokens"]
+
 DEFAULT_CONTEXT = 4096
 """Positions of a sequence when none are asked for and the model was trained with more: memory grows with it."""
-
-TopTokens = list[tuple[int, float]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timings:
-    """Where the time of one request went, in seconds, and how many tokens it had."""
-
-    prompt_tokens: int = 0
-    """Positions of the prompt, embedding rows included."""
-    generated_tokens: int = 0
-    prompt_seconds: float = 0.0
-    """Prefill: until the logits after the prompt."""
-    first_token_seconds: float = 0.0
-    """From the request to the first token, waiting for other requests included."""
-    decode_seconds: float = 0.0
-    """From the first token to the last."""
-
-    @property
-    def decode_tokens_per_second(self) -> float:
-        """Tokens after the first by the second; 0 when there is one or none."""
-        return (self.generated_tokens - 1) / self.decode_seconds if self.decode_seconds > 0 else 0.0
-
-
-@dataclass(slots=True)
-class Chunk:
-    """A piece of an answer as it comes. Not frozen: one is made a token, and frozen ones take three times as long."""
-
-    text: str
-    """Whole characters; empty while a character or a possible stop string is not decided."""
-    tokens: list[int]
-    logprobs: list[float]
-    """One a token when Sampling.logprobs asks for them, else empty."""
-    finish_reason: str | None = None
-    """None while it goes on, then "end", "length", "stop" or "cancelled"."""
-    top: list[TopTokens] | None = None
-    """The likeliest tokens at each place, when Sampling.logprobs asks for them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Generation:
-    """A whole answer."""
-
-    text: str
-    tokens: list[int]
-    logprobs: list[float]
-    finish_reason: str
-    timings: Timings
-    top: list[TopTokens] | None = None
 
 
 class LLM:
@@ -83,6 +36,8 @@ class LLM:
         self._model: _core.Model | None = model
         self._engine: _core.Engine | None = engine
         self._waiting: dict[int, deque[_core.Event]] = {}
+        self._ended: deque[_core.Event] = deque()
+        """Stands in ``_waiting`` for a sequence whose last event was given."""
         self._stepping = threading.Lock()
         self._failure: EngineError | GrammarError | None = None
 
@@ -270,7 +225,10 @@ class LLM:
                         place.append(event)
                 if not events and not engine.is_live(sequence):
                     raise self._failure or EngineError(f"sequence {sequence} was dropped by a reset of the engine")
-        return waiting.popleft()
+        event = waiting.popleft()
+        if event.finish:
+            self._waiting[sequence] = self._ended
+        return event
 
     def _collect(self, sequence: int) -> Generation:
         """All events of a sequence to its end."""
@@ -296,9 +254,9 @@ class LLM:
         )
 
     def _leave(self, sequence: int) -> None:
-        """Cancels a sequence unless it has ended, and forgets its events."""
-        self._waiting.pop(sequence, None)
-        if self._engine is not None:
+        """Forgets a sequence's events, and cancels it unless it has ended: cancelling breaks off a running decode."""
+        waiting = self._waiting.pop(sequence)
+        if self._engine is not None and waiting is not self._ended:
             self._engine.cancel(sequence)
 
     def _prompt(self, prompt: Prompt | str) -> Prompt:
