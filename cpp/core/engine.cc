@@ -111,7 +111,7 @@ bool Engine::plan(Pass &pass, bool first, int room) {
 }
 
 void Engine::run(Pass &pass, std::vector<Event> &events) {
-    const int code = decode();
+    const int code = decode(context_.get());
     if (code != 0) {
         recover(pass, code);
         return;

@@ -77,15 +77,18 @@ class Engine {
     void run(Pass &pass, std::vector<Event> &events);
     void recover(Pass &pass, int code);
     void retire(Sequence &sequence);
-    Sequence *find(int64_t id) const; // queued or running, else nullptr
-    void drop_all(bool wipe = false); // wipe: the cache's data too
-    int decode();                     // batch_, with exceptions as code -4
+    Sequence *find(int64_t id) const;   // queued or running, else nullptr
+    void drop_all(bool wipe = false);   // wipe: the cache's data too
+    int decode(llama_context *context); // batch_, with exceptions as code -4
     void prefill(const Prompt &prompt, int slot, PromptCursor::Outputs outputs,
                  const std::function<void(int, const float *)> &sink);
     void score_locked(const Prompt &prompt, const std::vector<std::vector<int32_t>> &continuations,
                       std::vector<std::vector<float>> &scores);
     void check_fits(const Prompt &prompt, int more) const;
-    int free_cells() const;
+    int free_cells();
+    llama_context_ptr make_context(int64_t cells, int sequences, bool pooled) const;
+    llama_context *side(); // where score() and logits() work
+    void wipe_side();      // after logits that were not finite
     void probe();
     std::unique_lock<std::mutex> lock_breaking_off();
     static bool wants_abort(void *engine);
@@ -93,7 +96,8 @@ class Engine {
     std::shared_ptr<const Model> model_; // before context_: a context dies before its model
     int context_size_ = 0;
     int sequence_count_ = 1;
-    int cells_ = 0;
+    bool shared_ = true; // one context for generating and scoring
+    llama_context_params params_{};
     int first_scratch_ = 0; // llama.cpp sequence ids from here on are for score() and logits()
     int scratch_count_ = 0;
     int outputs_ = 0; // logits rows one decode may ask for
@@ -101,6 +105,7 @@ class Engine {
     std::atomic<int> breaking_off_{0};  // cancels and resets that wait for the lock
     std::atomic<bool> stepping_{false}; // score() and logits() are not broken off: they have no state to go back to
     llama_context_ptr context_;
+    llama_context_ptr side_; // scoring, when sequences have cells of their own; made at the first score()
     std::unique_ptr<Batch> batch_;
     int batch_size_ = 0;
 

@@ -65,52 +65,70 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions &options)
     sequence_count_ = options.sequences;
     const int64_t cells = static_cast<int64_t>(context_size_) * sequence_count_;
     require(cells <= (1 << 30), "context * sequences", "at most 2^30", cells);
-    first_scratch_ = sequence_count_;
+    shared_ = sequence_count_ == 1 || model_->is_recurrent();
 
-    llama_context_params params = llama_context_default_params();
-    params.n_ctx = static_cast<uint32_t>(cells);
-    params.n_batch = static_cast<uint32_t>(std::min<int64_t>(std::max(options.batch, sequence_count_), cells));
-    params.n_ubatch = std::min<uint32_t>(options.micro_batch, params.n_batch);
-    // One pool of cells for all: score() shares a prompt's cells between continuations, and any sequence id may be
-    // used.
-    params.kv_unified = true;
+    params_ = llama_context_default_params();
+    params_.n_batch = static_cast<uint32_t>(std::min<int64_t>(std::max(options.batch, sequence_count_), cells));
+    params_.n_ubatch = std::min<uint32_t>(options.micro_batch, params_.n_batch);
+    params_.n_threads = options.threads > 0 ? options.threads : physical_cores();
+    params_.n_threads_batch = options.threads_batch > 0 ? options.threads_batch : params_.n_threads;
+    params_.type_k = params_.type_v = cache_type(options.cache_type);
+    params_.flash_attn_type = flash_attention(options.flash_attention);
+    params_.abort_callback = wants_abort;
+    params_.abort_callback_data = this;
+    params_.no_perf = true;
     scratch_count_ = model_->is_recurrent() ? kRecurrentScratch : kScratch;
-    params.n_seq_max = sequence_count_ + scratch_count_;
-    // llama.cpp asserts that a decode asks for no more logits rows than this, and that it is no less than n_seq_max.
-    params.n_outputs_max = std::max<uint32_t>(params.n_seq_max, std::min<uint32_t>(params.n_batch, kOutputs));
-    params.n_threads = options.threads > 0 ? options.threads : physical_cores();
-    params.n_threads_batch = options.threads_batch > 0 ? options.threads_batch : params.n_threads;
-    params.type_k = params.type_v = cache_type(options.cache_type);
-    params.flash_attn_type = flash_attention(options.flash_attention);
-    params.abort_callback = wants_abort;
-    params.abort_callback_data = this;
-    params.no_perf = true;
-    clear_log();
-    try {
-        context_.reset(llama_init_from_model(model_->handle(), params));
-    } catch (const std::exception &failure) {
-        throw EngineError(std::string("cannot make a llama.cpp context: ") + failure.what());
-    }
-    if (!context_) {
-        throw EngineError("cannot make a llama.cpp context of " + std::to_string(cells) +
-                          " cells: " + logged_errors("llama.cpp gave no reason") + "; try a smaller context");
-    }
+    // Sequences with cells of their own are attended to one by one; in one pool each pays for the cells of all.
+    context_ = make_context(cells, sequence_count_ + (shared_ ? scratch_count_ : 0), shared_);
+    first_scratch_ = shared_ ? sequence_count_ : 0;
     if (llama_get_memory(context_.get()) == nullptr) {
         throw ModelError("this model keeps no cache (architecture " + model_->architecture() +
                          "): it is an encoder and cannot generate text");
     }
-    cells_ = static_cast<int>(llama_n_ctx(context_.get()));
     batch_size_ = static_cast<int>(llama_n_batch(context_.get()));
-    outputs_ = std::min<int>(batch_size_, params.n_outputs_max);
+    outputs_ = std::min(batch_size_, kOutputs);
     batch_ = std::make_unique<Batch>(batch_size_, model_->embedding_width(), model_->positions_per_row());
     scratch_.reserve(model_->tokenizer().size());
     for (int slot = sequence_count_; slot-- > 0;) {
         free_slots_.push_back(slot);
     }
     probe();
+    side_.reset(); // made again when somebody scores
 }
 
 Engine::~Engine() = default;
+
+// pooled: all sequences share the cells and each other's prefixes, as score() needs it.
+llama_context_ptr Engine::make_context(int64_t cells, int sequences, bool pooled) const {
+    llama_context_params params = params_;
+    params.n_ctx = static_cast<uint32_t>(cells);
+    params.n_seq_max = sequences;
+    params.kv_unified = pooled;
+    // llama.cpp asserts that a decode asks for no more logits rows than this, and that it is no less than n_seq_max.
+    params.n_outputs_max = std::max<uint32_t>(sequences, std::min<uint32_t>(params.n_batch, kOutputs));
+    clear_log();
+    llama_context_ptr context;
+    try {
+        context.reset(llama_init_from_model(model_->handle(), params));
+    } catch (const std::exception &failure) {
+        throw EngineError(std::string("cannot make a llama.cpp context: ") + failure.what());
+    }
+    if (!context) {
+        throw EngineError("cannot make a llama.cpp context of " + std::to_string(cells) +
+                          " cells: " + logged_errors("llama.cpp gave no reason") + "; try a smaller context");
+    }
+    return context;
+}
+
+llama_context *Engine::side() {
+    if (shared_) {
+        return context_.get();
+    }
+    if (!side_) {
+        side_ = make_context(context_size_, scratch_count_, true);
+    }
+    return side_.get();
+}
 
 // Rows skip what a graph does to token ids (Gemma's scale, per-layer embeddings). Try it.
 void Engine::probe() {

@@ -34,7 +34,7 @@ int argmax(const float *logits, int size) {
 void not_finite() {
     throw NotFiniteError(
         "the model's logits are not finite numbers: the rows of the prompt are far too large, or the model "
-        "file is damaged; all sequences were dropped, the engine can go on");
+        "file is damaged; what was running with it is dropped, the engine can go on");
 }
 
 double log_sum_exp(const float *logits, int size) {

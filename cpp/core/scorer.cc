@@ -14,8 +14,11 @@ class Scratch {
   public:
     Scratch(Engine &engine, int count) : engine_(engine), count_(count) {}
     ~Scratch() {
+        if (!engine_.shared_ && !engine_.side_) {
+            return; // wiped
+        }
         for (int i = 0; i < count_; ++i) {
-            llama_memory_seq_rm(llama_get_memory(engine_.context_.get()), engine_.first_scratch_ + i, -1, -1);
+            llama_memory_seq_rm(llama_get_memory(engine_.side()), engine_.first_scratch_ + i, -1, -1);
         }
     }
 
@@ -47,7 +50,7 @@ class Scorer {
         }
         flush();
         for (; id > engine_.first_scratch_; --id) {
-            llama_memory_seq_rm(llama_get_memory(engine_.context_.get()), id, -1, -1);
+            llama_memory_seq_rm(llama_get_memory(engine_.side()), id, -1, -1);
         }
         return end;
     }
@@ -58,9 +61,7 @@ class Scorer {
         int32_t token; // the one after the entry
     };
 
-    void share(int id) {
-        llama_memory_seq_cp(llama_get_memory(engine_.context_.get()), engine_.first_scratch_, id, -1, -1);
-    }
+    void share(int id) { llama_memory_seq_cp(llama_get_memory(engine_.side()), engine_.first_scratch_, id, -1, -1); }
 
     void feed(const std::vector<int32_t> &tokens, std::vector<float> &scores, int id) {
         for (size_t i = 0; i + 1 < tokens.size(); ++i) {
@@ -79,13 +80,13 @@ class Scorer {
         if (wanted_.empty()) {
             return;
         }
-        if (const int code = engine_.decode(); code != 0) {
+        if (const int code = engine_.decode(engine_.side()); code != 0) {
             throw EngineError("llama.cpp could not score (" + logged_errors("code " + std::to_string(code)) +
                               "); the engine can go on");
         }
         const int vocabulary = engine_.model_->tokenizer().size();
         for (size_t i = 0; i < wanted_.size(); ++i) {
-            const float *logits = llama_get_logits_ith(engine_.context_.get(), static_cast<int>(i));
+            const float *logits = llama_get_logits_ith(engine_.side(), static_cast<int>(i));
             wanted_[i].scores->push_back(
                 static_cast<float>(logits[wanted_[i].token] - log_sum_exp(logits, vocabulary)));
         }
@@ -121,13 +122,13 @@ std::vector<std::vector<float>> Engine::score(const Prompt &prompt,
     if (free_cells() < prompt.size() + static_cast<int>(longest)) {
         throw ContextFullError("scoring needs " + std::to_string(prompt.size() + longest) +
                                " free cells, the running sequences leave " + std::to_string(free_cells()) + " of " +
-                               std::to_string(cells_) + "; finish or cancel some");
+                               std::to_string(llama_n_ctx(side())) + "; finish or cancel some");
     }
     const Scratch scratch(*this, scratch_count_);
     try {
         score_locked(prompt, continuations, scores);
     } catch (const NotFiniteError &) {
-        drop_all(true);
+        wipe_side();
         throw;
     }
     return scores;
@@ -156,14 +157,14 @@ std::vector<float> Engine::logits(const Prompt &prompt) {
     if (free_cells() < prompt.size()) {
         throw ContextFullError("the prompt needs " + std::to_string(prompt.size()) +
                                " free cells, the running sequences leave " + std::to_string(free_cells()) + " of " +
-                               std::to_string(cells_) + "; finish or cancel some");
+                               std::to_string(llama_n_ctx(side())) + "; finish or cancel some");
     }
     const Scratch scratch(*this, 1);
     prefill(prompt, first_scratch_, PromptCursor::Outputs::all, [&](int position, const float *logits) {
         std::copy_n(logits, vocabulary, all.data() + vocabulary * position);
     });
     if (std::any_of(all.begin(), all.end(), [](float value) { return std::isnan(value); })) {
-        drop_all(true);
+        wipe_side();
         not_finite();
     }
     return all;
@@ -178,13 +179,13 @@ void Engine::prefill(const Prompt &prompt, int slot, PromptCursor::Outputs outpu
     for (int position = 0; !cursor.done();) {
         batch_->begin(mixed ? Kind::rows : cursor.next_kind());
         const int fed = cursor.feed(*batch_, most, position, slot, outputs, mixed ? model_->table() : nullptr);
-        if (const int code = decode(); code != 0) {
+        if (const int code = decode(side()); code != 0) {
             throw EngineError("llama.cpp could not decode the prompt (" +
                               logged_errors("code " + std::to_string(code)) + "); the engine can go on");
         }
         for (int i = 0; i < fed; ++i) {
             if (outputs == PromptCursor::Outputs::all || (cursor.done() && i == fed - 1)) {
-                sink(position + i, llama_get_logits_ith(context_.get(), i));
+                sink(position + i, llama_get_logits_ith(side(), i));
             }
         }
         position += fed;
@@ -194,10 +195,10 @@ void Engine::prefill(const Prompt &prompt, int slot, PromptCursor::Outputs outpu
     }
 }
 
-int Engine::decode() {
+int Engine::decode(llama_context *context) {
     clear_log();
     try {
-        return batch_->decode(context_.get());
+        return batch_->decode(context);
     } catch (const std::exception &) {
         return -4;
     }
@@ -212,13 +213,21 @@ void Engine::check_fits(const Prompt &prompt, int more) const {
     }
 }
 
-// Cells that no live sequence has claimed.
-int Engine::free_cells() const {
+// Cells that score() and logits() may use: in a shared context those that no live sequence has claimed.
+int Engine::free_cells() {
     int64_t claimed = 0;
     for (const auto &sequence : live_) {
-        claimed += sequence->most_positions();
+        claimed += shared_ ? sequence->most_positions() : 0;
     }
-    return static_cast<int>(cells_ - claimed);
+    return static_cast<int>(llama_n_ctx(side()) - claimed);
+}
+
+void Engine::wipe_side() {
+    if (shared_) {
+        drop_all(true);
+    } else {
+        side_.reset();
+    }
 }
 
 } // namespace personaplug
