@@ -137,11 +137,11 @@ def _fill(
         template=_first(options.prompt_template, trained.get("template"), "{input}"),
         max_input_tokens=_first(options.max_input_tokens, trained.get("max_input_tokens"), 256),
     )
-    history = HistoryPart(max_items=_first(options.max_items, trained.get("max_items"), 0))
-    if trained.get("with_output") is False:
-        raise ExportError(
-            "the plug was trained without the user's outputs, which the bundle format cannot say; train it with them"
-        )
+    history = HistoryPart(
+        template="{output}: {text}" if trained.get("with_output", True) else "{text}",
+        max_items=_first(options.max_items, trained.get("max_items"), 0),
+    )
+    _check_encoder(trained.get("encoder", {}), behavior)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     shape = {
         "LLM": f"{llm.architecture}, embedding width {llm.embedding_width}, {llm.vocabulary_size} tokens",
@@ -190,6 +190,16 @@ def _copy_encoder(source: Path, folder: Path, prefix: str) -> EncoderPart:
     for key, name in names.items():
         shutil.copyfile(source / described[key], folder / name)
     return EncoderPart(**{**described, **names})
+
+
+def _check_encoder(trained: dict[str, Any], exported: EncoderPart) -> None:
+    """The encoder has to read texts as it did while the plug was trained; its pooling lies in its graph."""
+    for name in ("prefix", "max_tokens"):
+        if name in trained and trained[name] != getattr(exported, name):
+            raise ExportError(
+                f"the plug was trained with the encoder's {name} {trained[name]!r}, and the encoder was exported with "
+                f"{getattr(exported, name)!r}; export it with --{name.replace('_', '-')} {trained[name]!r}"
+            )
 
 
 def _query_part(

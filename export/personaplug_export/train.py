@@ -131,7 +131,8 @@ class Trainer:
         if self.options.input_encoder == "full":
             self.input_encoder.model.save_pretrained(self.out / "input_encoder")
             self.input_encoder.tokenizer.save_pretrained(self.out / "input_encoder")
-        (self.out / "train.json").write_text(json.dumps(asdict(self.options), indent=2) + "\n")
+        facts = {**asdict(self.options), "encoder": asdict(self.encoder.options)}
+        (self.out / "train.json").write_text(json.dumps(facts, indent=2) + "\n")
 
     @torch.no_grad()
     def evaluate(self, examples: Examples, batch: int = 32) -> float:

@@ -147,3 +147,20 @@ def test_missing_parts_are_named(plug_folder: Path, encoder: Path, gguf: Path, t
         export_bundle(plug_folder, tmp_path, gguf, tmp_path / "test", OPTIONS)
     with pytest.raises(ExportError, match="plug.json: expected the plug"):
         export_bundle(encoder, encoder, gguf, tmp_path / "test", OPTIONS)
+
+
+def test_the_history_template_and_the_encoder_are_those_of_training(
+    plug_folder: Path, encoder: Path, gguf: Path, tmp_path: Path
+) -> None:
+    facts = {"template": "{input}\nanswer:", "max_input_tokens": 99, "max_items": 512}
+    as_trained = {"prefix": "text: ", "max_tokens": 32, "pooling": "mean"}
+    train = plug_folder / "train.json"
+    train.write_text(json.dumps({**facts, "with_output": False, "encoder": as_trained}))
+    bundle = export_bundle(plug_folder, encoder, gguf, tmp_path / "one", OPTIONS)
+    assert UserEmbedder.from_bundle(bundle).item_text("a text", "an output") == "a text"
+    train.write_text(json.dumps({**facts, "with_output": True, "encoder": as_trained}))
+    bundle = export_bundle(plug_folder, encoder, gguf, tmp_path / "two", OPTIONS)
+    assert UserEmbedder.from_bundle(bundle).item_text("a text", "an output") == "an output: a text"
+    train.write_text(json.dumps({**facts, "with_output": True, "encoder": {**as_trained, "max_tokens": 64}}))
+    with pytest.raises(ExportError, match="max_tokens 64"):
+        export_bundle(plug_folder, encoder, gguf, tmp_path / "three", OPTIONS)

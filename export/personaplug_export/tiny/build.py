@@ -11,7 +11,7 @@ import typer
 from personaplug_export.bundle_export import BundleOptions, export_bundle
 from personaplug_export.gguf_export import export_gguf
 from personaplug_export.model_card import ModelCard
-from personaplug_export.onnx_encoder import EncoderOptions as OnnxOptions
+from personaplug_export.onnx_encoder import EncoderOptions as ExportOptions
 from personaplug_export.onnx_encoder import export_encoder
 from personaplug_export.tiny.build_encoder import build_encoder
 from personaplug_export.tiny.build_llm import RAW_TOKENS, build_llm
@@ -52,7 +52,7 @@ def tiny_command(
     llm = build_llm(data, out, raw_tokens=raw_tokens, device=device)
     encoder = build_encoder(data, teacher, out)
     plug = build_plug(data, llm, encoder, out / "plug", device)
-    export_encoder(encoder, out / "onnx", OnnxOptions(pooling="mean", max_tokens=MAX_TOKENS, precision="int8"))
+    export_encoder(encoder, out / "onnx", ExportOptions(pooling="mean", max_tokens=MAX_TOKENS, precision="int8"))
     gguf = out / "llm.gguf"
     export_gguf(llm, gguf, kind="q8_0")
     figures: dict[str, Any] = json.loads((out / "encoder_cosine.json").read_text())
@@ -60,6 +60,7 @@ def tiny_command(
         name="tiny",
         license="research and non-commercial use; see the model card for the sources",
         context=512,
+        max_items=0,
         sampling={"max_tokens": 48, "stop": ["\n"]},
         measured={
             "raw tokens read by the LLM": raw_tokens,
