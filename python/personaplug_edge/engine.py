@@ -36,6 +36,7 @@ class LLM:
         self._model: _core.Model | None = model
         self._engine: _core.Engine | None = engine
         self._waiting: dict[int, deque[_core.Event]] = {}
+        self._timings: dict[int, Timings] = {}
         self._ended: deque[_core.Event] = deque()
         """Stands in ``_waiting`` for a sequence whose last event was given."""
         self._stepping = threading.Lock()
@@ -195,7 +196,7 @@ class LLM:
 
     def timings(self, sequence: int) -> Timings:
         """Times of a request by its sequence number, kept for the last 256. Raises PromptError."""
-        return Timings(**self.engine.timings(sequence))
+        return self._timings.get(sequence) or Timings(**self.engine.timings(sequence))
 
     def _submit(self, prompt: Prompt | str, sampling: Sampling) -> int:
         parsed = self._prompt(prompt)
@@ -223,6 +224,8 @@ class LLM:
                     place = self._waiting.get(event.sequence)
                     if place is not None:
                         place.append(event)
+                        if event.finish:  # the engine forgets them after 256 more have ended
+                            self._timings[event.sequence] = Timings(**engine.timings(event.sequence))
                 if not events and not engine.is_live(sequence):
                     raise self._failure or EngineError(f"sequence {sequence} was dropped by a reset of the engine")
         event = waiting.popleft()
@@ -256,6 +259,7 @@ class LLM:
     def _leave(self, sequence: int) -> None:
         """Forgets a sequence's events, and cancels it unless it has ended: cancelling breaks off a running decode."""
         waiting = self._waiting.pop(sequence)
+        self._timings.pop(sequence, None)
         if self._engine is not None and waiting is not self._ended:
             self._engine.cancel(sequence)
 

@@ -175,3 +175,11 @@ def test_end_token_ends(exact_llm: LLM) -> None:
         len(exact_llm.generate(Prompt.tokens(IDS), Sampling(max_tokens=5, logit_bias={2: 1e4}, ignore_end=True)).tokens)
         == 5
     )
+
+
+def test_many_short_requests_beside_a_long_one(tiny: TinyModel) -> None:
+    """The engine keeps the times of 256 ended sequences; answers that were not fetched yet must not lose theirs."""
+    long, short = Sampling(max_tokens=200, ignore_end=True), Sampling(max_tokens=1, ignore_end=True)
+    with LLM.load(tiny.path, threads=1, sequences=4) as llm:
+        answers = llm.generate_all([Prompt.tokens(IDS)] * 400, [long] + [short] * 399)
+    assert [answer.timings.generated_tokens for answer in answers] == [200] + [1] * 399
