@@ -172,10 +172,7 @@ void Engine::retire(Sequence &sequence) {
         llama_memory_seq_rm(llama_get_memory(context_.get()), sequence.slot, -1, -1);
         free_slots_.push_back(sequence.slot);
     }
-    finished_[sequence.id] = sequence.timings();
-    if (finished_.size() > kRemembered) {
-        finished_.erase(finished_.begin());
-    }
+    remember(sequence);
     const auto same = [&](const auto &other) { return other.get() == &sequence; };
     const auto live = std::find_if(live_.begin(), live_.end(), same);
     if (live != live_.end()) {
@@ -183,6 +180,16 @@ void Engine::retire(Sequence &sequence) {
         return;
     }
     queue_.erase(std::find_if(queue_.begin(), queue_.end(), same));
+}
+
+// Keeps the times of the sequences that ended last.
+void Engine::remember(const Sequence &sequence) {
+    finished_[sequence.id] = sequence.timings();
+    ended_.push_back(sequence.id);
+    if (ended_.size() > kRemembered) {
+        finished_.erase(ended_.front());
+        ended_.pop_front();
+    }
 }
 
 void Engine::cancel(int64_t id) {
@@ -216,7 +223,7 @@ void Engine::reset() {
 void Engine::drop_all(bool wipe) {
     for (const auto &sequence : live_) {
         free_slots_.push_back(sequence->slot);
-        finished_[sequence->id] = sequence->timings();
+        remember(*sequence);
     }
     live_.clear();
     queue_.clear();

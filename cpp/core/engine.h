@@ -77,6 +77,7 @@ class Engine {
     void run(Pass &pass, std::vector<Event> &events);
     void recover(Pass &pass, int code);
     void retire(Sequence &sequence);
+    void remember(const Sequence &sequence);
     Sequence *find(int64_t id) const;   // queued or running, else nullptr
     void drop_all(bool wipe = false);   // wipe: the cache's data too
     int decode(llama_context *context); // batch_, with exceptions as code -4
@@ -116,6 +117,7 @@ class Engine {
     std::vector<int> free_slots_;
     std::vector<Event> pending_; // events of before an exception, and of cancel()
     std::map<int64_t, Timings> finished_;
+    std::deque<int64_t> ended_; // keys of finished_, oldest first
     std::vector<llama_token_data> scratch_;
 };
 
