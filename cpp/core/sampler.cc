@@ -170,11 +170,18 @@ std::optional<int32_t> Sampler::choose(const float *logits, std::vector<llama_to
     if (argmax(logits, size) < 0) {
         not_finite();
     }
-    scratch.clear();
+    scratch.resize(size);
+    bool complete = !constrained && !ignore_end_;
     for (int i = 0; i < size; ++i) {
         // A NaN among numbers would take any sampler out of its bounds.
-        const bool dropped = std::isnan(logits[i]) || (ignore_end_ && tokenizer_->is_end(i));
-        scratch.push_back({i, dropped ? -INFINITY : logits[i], 0.0f});
+        const float logit = std::isnan(logits[i]) ? -INFINITY : logits[i];
+        complete &= logit != -INFINITY;
+        scratch[i] = {i, logit, 0.0f};
+    }
+    if (ignore_end_) {
+        for (const int32_t end : tokenizer_->ends()) {
+            scratch[end].logit = -INFINITY;
+        }
     }
     llama_token_data_array candidates{scratch.data(), scratch.size(), -1, false};
     if (constrained) {
@@ -182,7 +189,9 @@ std::optional<int32_t> Sampler::choose(const float *logits, std::vector<llama_to
     }
     // What cannot be chosen goes before the samplers see it, so that none has to divide by a sum of nothing.
     const auto gone = [](const llama_token_data &entry) { return entry.logit == -INFINITY; };
-    candidates.size = std::remove_if(candidates.data, candidates.data + candidates.size, gone) - candidates.data;
+    if (!complete) {
+        candidates.size = std::remove_if(candidates.data, candidates.data + candidates.size, gone) - candidates.data;
+    }
     if (candidates.size == 0) {
         return std::nullopt;
     }

@@ -7,6 +7,14 @@
 
 namespace personaplug {
 
+Tokenizer::Tokenizer(const llama_vocab *vocab) : vocab_(vocab), size_(llama_vocab_n_tokens(vocab)) {
+    for (int32_t id = 0; id < size_; ++id) {
+        if (is_end(id)) {
+            ends_.push_back(id);
+        }
+    }
+}
+
 std::vector<int32_t> Tokenizer::tokenize(std::string_view text, bool add_special, bool parse_special) const {
     if (text.find('\0') != std::string_view::npos) {
         throw TextError("text holds a NUL character at byte " + std::to_string(text.find('\0')) +

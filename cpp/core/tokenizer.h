@@ -12,7 +12,7 @@ namespace personaplug {
 
 class Tokenizer {
   public:
-    explicit Tokenizer(const llama_vocab *vocab) : vocab_(vocab), size_(llama_vocab_n_tokens(vocab)) {}
+    explicit Tokenizer(const llama_vocab *vocab);
 
     int32_t size() const { return size_; }
     const llama_vocab *vocab() const { return vocab_; }
@@ -28,6 +28,7 @@ class Tokenizer {
     // The entry as the file writes it ("▁the", "<0x0A>"). The id must be in the vocabulary.
     std::string entry(int32_t id) const { return llama_vocab_get_text(vocab_, id); }
     bool is_end(int32_t id) const { return llama_vocab_is_eog(vocab_, id); }
+    const std::vector<int32_t> &ends() const { return ends_; } // every token that is_end()
     int32_t bos() const { return llama_vocab_bos(vocab_); }
     int32_t eos() const { return llama_vocab_eos(vocab_); }
     bool adds_bos() const { return llama_vocab_get_add_bos(vocab_); }
@@ -38,6 +39,7 @@ class Tokenizer {
   private:
     const llama_vocab *vocab_;
     int32_t size_;
+    std::vector<int32_t> ends_;
 };
 
 } // namespace personaplug
