@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two busy teams of threads on two cores nearly stop both
+# Processes that tests start import the package as the tests do (pytest's pythonpath is not inherited).
+_ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(_ROOT / "python"), str(_ROOT / "export"), os.environ.get("PYTHONPATH", "")])
+)
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import gguf
 import pytest
