@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two busy teams of threads on two cores nearly stop both
-# Processes that tests start import the package as the tests do (pytest's pythonpath is not inherited).
-_ROOT = Path(__file__).parents[1]
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(_ROOT / "python"), str(_ROOT / "export"), os.environ.get("PYTHONPATH", "")])
-)
-
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import gguf
 import pytest
 
-from models import gguf_llama
-from models.gguf_llama import Shape, TinyModel
-from personaplug_edge.engine import LLM
+# The tree is tested when the extension was built in place, or nothing is installed; else the installed package.
+_ROOT = Path(__file__).parents[1]
+if any((_ROOT / "python" / "personaplug_edge").glob("_core*.so")) or not importlib.util.find_spec("personaplug_edge"):
+    _TREE = [str(_ROOT / "python"), str(_ROOT / "export")]
+    sys.path[:0] = _TREE
+    # For the processes that tests start.
+    os.environ["PYTHONPATH"] = os.pathsep.join([*_TREE, *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two busy teams of threads on two cores nearly stop both
+
+from models import gguf_llama  # noqa: E402
+from models.gguf_llama import Shape, TinyModel  # noqa: E402
+from personaplug_edge.engine import LLM  # noqa: E402
 
 
 @pytest.fixture(scope="session")
