@@ -15,7 +15,7 @@ from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
 
 RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
-TASK_STEPS = 800
+TASK_STEPS = 700
 TASK_TOKENS = 4_096
 SHARES = {
     "news_category": 13_000,
