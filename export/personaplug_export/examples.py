@@ -1,4 +1,4 @@
-"""Questions as the trainer reads them: token ids of request and answer, and the vectors of all they refer to."""
+"""Examples as the trainer reads them: token ids of request and answer, and the vectors of all they refer to."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from personaplug_export.data import Item, Question
+from personaplug_edge.evaluate.data import Example, PastItem
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import FrozenEncoder, cached_vectors
 
 
-def item_text(item: Item, with_output: bool) -> str:
+def item_text(item: PastItem, with_output: bool) -> str:
     """The text of a history item that the behavior encoder reads; the bundle's history template says the same."""
     return f"{item.output}: {item.text}" if with_output and item.output else item.text
 
 
 class Examples:
-    """Questions with tokenized request and answer, and the vectors of everything they refer to."""
+    """Examples with tokenized request and answer, and the vectors of everything they refer to."""
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[Example],
         tokenizer: PreTrainedTokenizerBase,
         encoder: FrozenEncoder,
         options: TrainOptions,
@@ -38,7 +38,7 @@ class Examples:
         self.vectors = cached_vectors(encoder, texts, cache)
         self.mark = options.template.partition("{input}")[2]
 
-    def tokens(self, question: Question) -> tuple[list[int], list[int]]:
+    def tokens(self, question: Example) -> tuple[list[int], list[int]]:
         """Token ids of the request with its start token, and of the answer with its end token."""
         head, tail = self.options.template.split("{input}")
         request = question.input
@@ -46,11 +46,11 @@ class Examples:
         while len(prompt) > self.options.max_input_tokens:
             request = request[: int(len(request) * self.options.max_input_tokens / len(prompt))]
             prompt = self.tokenizer(head + request + tail, add_special_tokens=False)["input_ids"]
-        whole = self.tokenizer(head + request + tail + " " + question.output, add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer(head + request + tail + " " + question.gold, add_special_tokens=False)["input_ids"]
         start = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
         return start + prompt, whole[len(prompt) :] + [self.tokenizer.eos_token_id]
 
-    def history(self, question: Question, order: np.random.Generator | None) -> list[Tensor]:
+    def history(self, question: Example, order: np.random.Generator | None) -> list[Tensor]:
         """The vectors of a question's history; with ``order``, part of them dropped at random."""
         items = question.history[-self.options.max_items :]
         if order is not None:
@@ -75,7 +75,7 @@ def pad_histories(histories: list[list[Tensor]], width: int, device: str) -> tup
 
 def population_mean(examples: dict[str, Examples]) -> Tensor:
     """The mean over users of the mean vector of each user's items (d,)."""
-    users: dict[str, tuple[Item, ...]] = {}
+    users: dict[str, tuple[PastItem, ...]] = {}
     vectors: dict[str, Tensor] = {}
     for task in examples.values():
         vectors |= task.vectors

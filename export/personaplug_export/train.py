@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from personaplug_export.data import Question, read_questions
+from personaplug_edge.evaluate.data import Example
+from personaplug_edge.evaluate.discover import read_tasks
 from personaplug_export.examples import Examples, pad_histories, population_mean
 from personaplug_export.loss import plug_loss
 from personaplug_export.reference import Plug, PlugConfig, mean_token_norm
@@ -66,17 +67,18 @@ class Trainer:
     def examples(self, folders: Sequence[Path], split: str) -> dict[str, Examples]:
         """The questions of the tasks, by task, with their vectors."""
         return {
-            folder.name: Examples(
-                read_questions(folder, split),
+            task.name: Examples(
+                task.examples,
                 self.tokenizer,
                 self.encoder,
                 self.options,
-                self.out / "vectors" / f"{folder.name}-{split}.pt",
+                self.out / "vectors" / f"{task.name}-{split}.pt",
             )
             for folder in folders
+            for task in read_tasks(folder, split=split)
         }
 
-    def rows(self, examples: Examples, questions: Sequence[Question], order: np.random.Generator | None) -> Tensor:
+    def rows(self, examples: Examples, questions: Sequence[Example], order: np.random.Generator | None) -> Tensor:
         """[I; P] of the questions, (batch, r + k, H)."""
         histories = [examples.history(q, order) for q in questions]
         vectors, mask = pad_histories(histories, self.encoder.width, self.options.device)
@@ -89,7 +91,7 @@ class Trainer:
         return torch.cat([instruction, persona], dim=1)
 
     def loss(
-        self, examples: Examples, questions: Sequence[Question], order: np.random.Generator | None, each: bool = False
+        self, examples: Examples, questions: Sequence[Example], order: np.random.Generator | None, each: bool = False
     ) -> Tensor:
         """The loss of some questions of one task."""
         device = "cuda" if self.options.device.startswith("cuda") else "cpu"
@@ -137,7 +139,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self, examples: Examples, batch: int = 32) -> float:
         """Mean negative log-likelihood of an answer, in nats."""
-        questions = sorted(examples.questions, key=lambda q: len(q.input) + len(q.output))
+        questions = sorted(examples.questions, key=lambda q: len(q.input) + len(q.gold))
         sums = [self.loss(examples, questions[i : i + batch], None, each=True) for i in range(0, len(questions), batch)]
         return float(torch.cat(sums).mean())
 
@@ -175,7 +177,7 @@ def _draw(
         yield task, queues[task].pop()
 
 
-def _length_batches(questions: Sequence[Question], batch: int, order: np.random.Generator) -> list[list[int]]:
+def _length_batches(questions: Sequence[Example], batch: int, order: np.random.Generator) -> list[list[int]]:
     shuffled = order.permutation(len(questions))
     batches = []
     for start in range(0, len(shuffled), 16 * batch):

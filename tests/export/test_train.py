@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the [export] extra")
 
-from personaplug_export.data import read_questions  # noqa: E402
 from personaplug_export.train import Trainer, TrainOptions  # noqa: E402
 from personaplug_export.vectors import EncoderOptions  # noqa: E402
 
@@ -99,7 +98,7 @@ def test_learns_for_unseen_users_what_only_their_history_says(folders: dict[str,
     run.run(run.examples([folders["news_category"]], "train"), {})
     after = run.evaluate(dev)
     other = {"red": "blue", "blue": "red"}
-    dev.questions = [replace(question, output=other[question.output]) for question in dev.questions]
+    dev.questions = [replace(question, gold=other[question.gold]) for question in dev.questions]
     swapped = run.evaluate(dev)
     assert after < before - 0.5
     # The same requests with the answer of the other half of the users: only the persona can tell them apart.
@@ -145,7 +144,20 @@ def test_the_llm_and_the_behavior_encoder_stay_as_they_are(folders: dict[str, Pa
     assert (tmp_path / "full" / "input_encoder" / "config.json").exists()
 
 
-def test_questions_see_only_what_came_before_them(folders: dict[str, Path]) -> None:
-    table = folders["news_category"] / "questions.jsonl"
-    rows = [json.loads(line) for line in table.read_text().splitlines()]
-    assert all(len(q.history) == row["n_history"] for q, row in zip(read_questions(table.parent), rows, strict=True))
+def test_lamp_files_are_read_as_they_are(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "LaMP_4"
+    folder.mkdir()
+    question = {
+        "id": "40",
+        "input": "headline of the following article: sky",
+        "profile": [{"id": "1", "text": "sea", "title": "red"}],
+    }
+    (folder / "train_questions.json").write_text(json.dumps([question]))
+    (folder / "train_outputs.json").write_text(
+        json.dumps({"task": "LaMP_4", "golds": [{"id": "40", "output": "blue"}]})
+    )
+    run = trainer(folders, tmp_path / "plug")
+    examples = run.examples([folder], "train")["LaMP_4"]
+    (example,) = examples.questions
+    assert example.gold == "blue" and set(examples.vectors) == {question["input"], "red: sea"}
+    assert run.loss(examples, [example], None).item() > 0

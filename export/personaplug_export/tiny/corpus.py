@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from personaplug_export.data import OUTPUT_FIELD, find_table, read_jsonl
+from personaplug_edge.evaluate.data import OUTPUT_FIELD, find_rows, read_rows
 
 ANSWER = "\nanswer:"
 """What parts a request from its answer, in every prompt of the tiny LLM."""
@@ -23,18 +23,18 @@ EMAIL_REPEATS = 3
 def known_items(folder: Path) -> Iterator[dict[str, str]]:
     """The history items of a task that precede each user's first dev question."""
     first_dev: dict[str, int] = {}
-    for row in read_jsonl(find_table(folder, "questions")):
+    for row in read_rows(find_rows(folder, "questions")):
         if row["split"] == "dev":
             user = row["user_id"]
             first_dev[user] = min(first_dev.get(user, row["n_history"]), row["n_history"])
-    for user in read_jsonl(find_table(folder, "users")):
+    for user in read_rows(find_rows(folder, "users")):
         yield from user["history"][: first_dev.get(user["user_id"])]
 
 
 def raw_documents(data: Path, seed: int = 0) -> list[str]:
     """Raw text in a shuffled order: blogs, film reviews, and the news and e-mails of the tasks, repeated."""
     documents = [line for row in _text_lines(data / "general_text" / "blogs.txt.xz") if len(line := row.strip()) > 80]
-    documents += [row["text"] for row in read_jsonl(data / "general_text" / "film_reviews.jsonl.xz")]
+    documents += [row["text"] for row in read_rows(data / "general_text" / "film_reviews.jsonl.xz")]
     for item in known_items(data / "news_headline"):
         documents += [f"{item['title']}\n{item['text']}"] * NEWS_REPEATS
     for item in known_items(data / "email_subject"):
@@ -56,7 +56,7 @@ def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
         "product_rating": [(f"score of review: {i['text']}", i["score"]) for i in known_items(data / "product_rating")],
         "film_rating": [
             (f"score of review: {row['text'][:400]}", str((int(row["rating"]) + 1) // 2))
-            for row in read_jsonl(data / "general_text" / "film_reviews.jsonl.xz")
+            for row in read_rows(data / "general_text" / "film_reviews.jsonl.xz")
             if row["rating"] is not None
         ],
     }
