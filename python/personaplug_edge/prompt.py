@@ -17,7 +17,7 @@ Span = list[int] | NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Prompt:
-    """Spans in order: a list of token ids, or float32 rows of shape (rows, embedding width). Prompts concatenate by ``+``."""
+    """Spans in order: lists of token ids, and float32 rows (rows, embedding width). Prompts concatenate by ``+``."""
 
     spans: tuple[Span, ...] = field(default=())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from personaplug_edge.errors import PromptError, TextError
+from personaplug_edge.errors import PromptError
+from personaplug_edge.texts import check_text
 
 if TYPE_CHECKING:
     from personaplug_edge.bundle import PromptPart
@@ -26,8 +27,7 @@ class RequestText:
         Raises:
             TextError: the text is empty or not valid Unicode.
         """
-        if not text.strip():
-            raise TextError("expected a request with some text; got none")
+        check_text(text, "the request")
         ids = self._llm.tokenize(self._framed(text))
         while cut and len(ids) > self._facts.max_input_tokens:
             text = text[: int(len(text) * self._facts.max_input_tokens / len(ids))]
@@ -43,8 +43,7 @@ class RequestText:
 
         Tokenized together with the end of the template, since a token may join their border.
         """
-        if not answer.strip():
-            raise TextError("expected an answer with some text; got none")
+        check_text(answer, "the answer")
         frame = self._framed("x")
         before = self._llm.tokenize(frame)
         whole = self._llm.tokenize(f"{frame} {answer.strip()}")

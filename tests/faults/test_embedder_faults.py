@@ -128,10 +128,10 @@ def test_vectors_that_are_not_finite(parts: Path) -> None:
     [
         ("", "text 1 is empty"),
         (" \n\t ", "text 1 is empty"),
-        ("a\0b", "text 1 has a NUL character at 1"),
-        ("ab\ud800", "text 1 is not valid Unicode: lone surrogate at 2"),
-        (None, "text 1: expected str, got NoneType"),
-        (b"bytes", "text 1: expected str, got bytes"),
+        ("a\0b", "text 1 holds a NUL character at position 1"),
+        ("ab\ud800", "text 1 is not valid Unicode: a lone surrogate at position 2"),
+        (None, "text 1 must be a str, not NoneType"),
+        (b"bytes", "text 1 must be a str, not bytes"),
     ],
 )
 def test_a_text_that_cannot_be_used_is_named_before_any_is_encoded(parts: Path, text: Any, message: str) -> None:

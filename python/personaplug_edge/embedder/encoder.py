@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DimensionError, EncoderError, TextError
+from ..texts import check_text
 from .session import Session
-from .texts import check_text, cut
+from .texts import cut
 from .tokenize import TextTokenizer, Tokens
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle, EncoderPart, HeadPart, PersonaRows, fill
 from ..errors import DimensionError
+from ..texts import check_text
 from .aggregator import Aggregation, Aggregator
 from .encoder import Encoder
 from .projector import Projector, QueryHead
-from .texts import check_text
 
 Array = NDArray[np.float32]
 

@@ -7,27 +7,13 @@ import math
 
 from personaplug_edge.errors import TextError, UnknownItemError
 from personaplug_edge.store.records import NewItem
+from personaplug_edge.texts import check_unicode
 
 MAX_NAME = 256
 """Characters of a user id, an encoder key or a bundle key."""
 
 MAX_TEXT_BYTES = 1 << 20
 """Bytes of a text, an output or a source in UTF-8."""
-
-
-def check_unicode(value: object, what: str) -> str:
-    """The value if it is a str without NUL and lone surrogates; otherwise TextError."""
-    if not isinstance(value, str):
-        raise TextError(f"{what} must be a str, not {type(value).__name__}")
-    if "\0" in value:
-        raise TextError(f"{what} holds a NUL character at position {value.index(chr(0))}; remove it")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TextError(
-            f"{what} is not valid Unicode: a lone surrogate at position {error.start}; decode its bytes as UTF-8"
-        ) from None
-    return value
 
 
 def check_name(value: object, what: str) -> str:

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from personaplug_edge.errors import TextError, UnknownItemError
-from personaplug_edge.store.checks import check_unicode, digest
+from personaplug_edge.store.checks import digest
 from personaplug_edge.store.connection import Database, folded
 from personaplug_edge.store.items import find_duplicate, select_items, user_number
 from personaplug_edge.store.records import Item, NewItem
+from personaplug_edge.texts import check_unicode
 
 BATCH = 256
 """Items that a walk reads at a time: one transaction for the whole walk would keep the log from being emptied."""
