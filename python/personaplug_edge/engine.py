@@ -100,14 +100,14 @@ class LLM:
     def model(self) -> _core.Model:
         """The loaded model: sizes, tokenizer, token table."""
         if self._model is None:
-            raise ValueError("this LLM is closed")
+            raise _closed()
         return self._model
 
     @property
     def engine(self) -> _core.Engine:
         """The engine itself: submit, step, cancel. Do not step it while streams of this LLM run."""
         if self._engine is None:
-            raise ValueError("this LLM is closed")
+            raise _closed()
         return self._engine
 
     @property
@@ -181,10 +181,9 @@ class LLM:
         return self.engine.logits(self._prompt(prompt))
 
     def close(self) -> None:
-        """Frees the engine and the model. Closing twice is no error."""
+        """Frees the engine and the model. Closing twice is no error; requests that run raise EngineError."""
         self._engine = None
         self._model = None
-        self._waiting.clear()
 
     def __enter__(self) -> LLM:
         return self
@@ -208,12 +207,14 @@ class LLM:
 
     def _wait(self, sequence: int) -> _core.Event:
         """The next event of a sequence. Whichever thread comes first steps the engine for all."""
-        waiting = self._waiting[sequence]
         engine = self.engine
+        waiting = self._waiting[sequence]
         while not waiting:
             with self._stepping:
                 if waiting:
                     break
+                if self._engine is None:  # closed by another thread
+                    raise _closed()
                 try:
                     events = engine.step()
                 except (EngineError, GrammarError) as error:
@@ -258,10 +259,14 @@ class LLM:
 
     def _leave(self, sequence: int) -> None:
         """Forgets a sequence's events, and cancels it unless it has ended: cancelling breaks off a running decode."""
-        waiting = self._waiting.pop(sequence)
+        waiting = self._waiting.pop(sequence, None)
         self._timings.pop(sequence, None)
         if self._engine is not None and waiting is not self._ended:
             self._engine.cancel(sequence)
 
     def _prompt(self, prompt: Prompt | str) -> Prompt:
         return Prompt.tokens(self.tokenize(prompt, add_special=True)) if isinstance(prompt, str) else prompt
+
+
+def _closed() -> EngineError:
+    return EngineError("this LLM is closed; expected an open one: load it again")

@@ -71,7 +71,7 @@ class UnknownItemError(PersonaPlugError, LookupError):
 
 
 class EngineError(PersonaPlugError, RuntimeError):
-    """llama.cpp failed while decoding; the message says whether the engine can go on."""
+    """llama.cpp failed, or the LLM is closed; the message says whether the engine can go on."""
 
 
 class CancelledError(PersonaPlugError, RuntimeError):

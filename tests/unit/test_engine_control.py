@@ -11,7 +11,7 @@ import pytest
 from models import numpy_llama
 from models.gguf_llama import TinyModel
 from personaplug_edge.engine import LLM
-from personaplug_edge.errors import ContextFullError, PromptError, TextError
+from personaplug_edge.errors import ContextFullError, EngineError, PromptError, TextError
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.sampling import Sampling
 
@@ -179,5 +179,5 @@ def test_close_twice(tiny: TinyModel) -> None:
     llm = LLM.load(tiny.path, threads=1)
     llm.close()
     llm.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(EngineError, match="closed"):
         llm.generate("a")
