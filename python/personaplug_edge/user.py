@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from personaplug_edge.errors import TextError
 from personaplug_edge.store import Added, Item, NewItem
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ class User:
         """Adds items in their order, REMEMBER_BATCH a transaction; ``progress`` gets the number done so far.
 
         Returns the ids and which items were new. After an error or a kill, whole batches are stored or not at all, and
-        the same call made again stores only what is missing.
+        the same call made again stores only what is missing. An item is a NewItem, a text, or (text, output).
+
+        Raises:
+            TextError: something is no item, or an item's text cannot be used; its batch is not stored.
+            StoreError: the store cannot be written; the batch is not stored.
         """
+        if isinstance(items, (str, dict, NewItem)):
+            raise TextError(f"expected a list of history items, got one {type(items).__name__}; put it into a list")
         ids: list[int] = []
         new: list[bool] = []
         source: Iterator[NewItem] = (_as_item(item) for item in items)
@@ -93,4 +100,8 @@ class User:
 def _as_item(item: NewItem | str | tuple[str, str]) -> NewItem:
     if isinstance(item, NewItem):
         return item
-    return NewItem(item) if isinstance(item, str) else NewItem(*item)
+    if isinstance(item, str):
+        return NewItem(item)
+    if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2:
+        return NewItem(*item)
+    raise TextError(f"expected a NewItem, a text, or (text, output) as a history item; got {item!r:.80}")
