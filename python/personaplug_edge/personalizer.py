@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import UserEmbedder
-from personaplug_edge.errors import PromptError, UnknownItemError
+from personaplug_edge.errors import PromptError, TextError, UnknownItemError
 from personaplug_edge.history_cache import HistoryCache
 from personaplug_edge.personalize import pplug
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request import RequestText
 from personaplug_edge.results import Attribution, Personalized
-from personaplug_edge.store import History, HistoryStore, NewItem
+from personaplug_edge.store import History, HistoryStore, Item, NewItem
 
 PersonaMode = Literal["query", "static", "off"]
 """query: attention to what this request is about (the paper's); static: the mean, one for all requests; off: none."""
@@ -105,6 +105,11 @@ class Personalizer:
         limit = self._bundle.manifest.history.max_items
         if items is not None:
             items = items[-limit:]
+            for item in items:
+                if not isinstance(item, (NewItem, Item)):
+                    raise TextError(
+                        f"expected a NewItem as a history item, got {item!r:.80}; write NewItem(text, output)"
+                    )
             vectors = self.embedder.behavior([self.embedder.item_text(i.text, i.output) for i in items])
             return History(np.arange(len(items)), vectors, self.embedder.project(vectors))
         if user is None:
