@@ -20,6 +20,7 @@ from personaplug_edge.request import RequestText
 from personaplug_edge.results import Attribution, Choice, Personalized, Reply, Score
 from personaplug_edge.sampling import Sampling
 from personaplug_edge.store import Added, HistoryStore, NewItem
+from personaplug_edge.texts import check_text
 from personaplug_edge.user import REMEMBER_BATCH, User
 
 
@@ -154,9 +155,19 @@ class PersonaPlug:
         history: Sequence[NewItem] | None = None,
         request: Personalized | None = None,
     ) -> Choice:
-        """The likeliest of several labels, by the exact log-probability of each."""
-        if not labels or len(set(labels)) != len(labels):
-            raise PromptError(f"expected one or more labels, each once; got {list(labels)!r}")
+        """The likeliest of several labels, by the exact log-probability of each, its end token included.
+
+        Labels are told apart without the white space around them.
+
+        Raises:
+            PromptError: no labels, one of them twice, or a bare str in place of a list.
+            TextError, ContextFullError: the request or a label cannot be run as it is.
+        """
+        if isinstance(labels, str):
+            raise PromptError(f"expected a list of labels, got one str {labels!r:.80}; put it into a list")
+        labels = [check_text(label, "a label") for label in labels]
+        if not labels or len({label.strip() for label in labels}) != len(labels):
+            raise PromptError(f"expected one or more labels, each once; got {labels!r}")
         request = request or self.personalize(text, user=user, persona=persona, history=history)
         scores = self.llm.score(request.prompt, [self._request.answer_tokens(label) for label in labels])
         sums = tuple(float(sum(logprobs)) for logprobs in scores)
