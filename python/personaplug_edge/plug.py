@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import UserEmbedder
 from personaplug_edge.engine import LLM, Chunk, Generation
-from personaplug_edge.errors import PromptError
+from personaplug_edge.errors import PromptError, StoreError
 from personaplug_edge.personalizer import Personalizer, PersonaMode
 from personaplug_edge.request import RequestText
 from personaplug_edge.results import Attribution, Choice, Personalized, Reply, Score
@@ -41,7 +41,7 @@ class PersonaPlug:
         cls,
         bundle: str | Path = "tiny",
         *,
-        store: str | Path | None = None,
+        store: str | Path | HistoryStore | None = None,
         threads: int = 0,
         gpu_layers: int = 0,
         context: int = 0,
@@ -51,7 +51,8 @@ class PersonaPlug:
 
         Args:
             bundle: a folder, or the name of a bundle inside the package.
-            store: file of the history store, made if it is not there; None keeps histories in memory alone.
+            store: file of the history store, made if it is not there; None keeps histories in memory alone. An open
+                HistoryStore, such as one with ``read_only=True``, is used as it is, and closed by :meth:`close`.
             threads: of the LLM and the encoder; 0 takes the physical cores.
             gpu_layers: layers of the LLM on the GPU; -1 all.
             context: positions of the LLM's context; 0 takes the bundle's.
@@ -71,7 +72,9 @@ class PersonaPlug:
         )
         loaded.check_llm(llm.model)
         embedder = UserEmbedder.from_bundle(loaded, threads=threads)
-        return cls(loaded, llm, embedder, HistoryStore(":memory:" if store is None else store))
+        if not isinstance(store, HistoryStore):
+            store = HistoryStore(":memory:" if store is None else store)
+        return cls(loaded, llm, embedder, store)
 
     def __enter__(self) -> PersonaPlug:
         return self
@@ -226,11 +229,19 @@ class PersonaPlug:
 
         Of one user or of all; ``progress`` gets the number done so far. A killed run goes on where it was. A request
         does it for its own user when it finds some missing.
+
+        Raises:
+            StoreError: the store cannot be written, or some are missing and it was opened with ``read_only=True``.
         """
         encoder_key, bundle_key = self.bundle.encoder_key, self.bundle.bundle_key
         missing = self.store.missing(encoder_key, bundle_key, user=user.id if isinstance(user, User) else user)
         done = 0
         while batch := list(islice(missing, REMEMBER_BATCH)):
+            if self.store.read_only:
+                raise StoreError(
+                    f"history store {self.store.path} was opened with read_only=True and lacks vectors of the bundle "
+                    f"{self.bundle.manifest.name!r}; open it without and call reembed() once"
+                )
             vectors = self.embedder.behavior([self.embedder.item_text(item.text, item.output) for item in batch])
             self.store.put_vectors(batch, encoder_key, vectors)
             self.store.put_projections(batch, bundle_key, self.embedder.project(vectors))
@@ -258,13 +269,17 @@ class PersonaPlug:
 
     def forget(self, user_id: str, item_id: int) -> None:
         """See :meth:`User.forget`."""
-        self._personalizer.cache.drop(user_id)
-        self.store.delete_item(user_id, item_id)
+        try:
+            self.store.delete_item(user_id, item_id)
+        finally:  # last, for a request that runs beside could read the item again; even if the purge fails
+            self._personalizer.cache.drop(user_id)
 
     def erase(self, user_id: str) -> None:
         """See :meth:`User.erase`."""
-        self._personalizer.cache.drop(user_id)
-        self.store.delete_user(user_id)
+        try:
+            self.store.delete_user(user_id)
+        finally:
+            self._personalizer.cache.drop(user_id)
 
 
 def _reply(result: Generation, request: Personalized, persona: PersonaMode) -> Reply:

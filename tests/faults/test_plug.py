@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from models.onnx_models import make_bundle
-from personaplug_edge import NewItem, PersonaPlug, Sampling
-from personaplug_edge.errors import PromptError, TextError
+from personaplug_edge import HistoryStore, NewItem, PersonaPlug, Sampling
+from personaplug_edge.errors import PromptError, StoreError, TextError
 
 SHORT = Sampling(max_tokens=4, ignore_end=True)
 REQUEST = "hello there"
@@ -68,3 +68,53 @@ def test_labels_that_begin_alike_are_scored_with_their_end(plug: PersonaPlug) ->
         score = plug.score(REQUEST, label)
         assert score.tokens[-1] == plug.llm.model.eos
         assert logprob == pytest.approx(score.logprob, abs=1e-3)
+
+
+@pytest.mark.parametrize("persona", ["query", "static"])
+def test_a_store_opened_for_reading_serves_and_keeps(
+    folder: Path, tiny_gguf: Path, tmp_path: Path, persona: Any
+) -> None:
+    path = tmp_path / "history.db"
+    with PersonaPlug.load(folder, store=path, threads=1) as plug:
+        plug.user("anna").remember_all([("a film", "art"), ("the news", "politics")])
+        before = plug.generate(REQUEST, user="anna", persona=persona, sampling=SHORT).text
+    with PersonaPlug.load(folder, store=HistoryStore(path, read_only=True), threads=1) as plug:
+        assert plug.generate(REQUEST, user="anna", persona=persona, sampling=SHORT).text == before
+        assert plug.personalize(REQUEST, user="stranger", persona=persona).cold_start
+        assert plug.user("anna").remember("a film", output="art") == 1
+        assert plug.reembed() == 0
+        anna = plug.user("anna")
+        for change in (
+            lambda: anna.remember("new"),
+            lambda: anna.edit(1, text="new"),
+            lambda: anna.forget(1),
+            anna.erase,
+        ):
+            with pytest.raises(StoreError, match="read_only"):
+                change()
+        assert len(anna) == 2
+    other = make_bundle(tmp_path / "other", llm_file=tiny_gguf, name="other", width=8)
+    with PersonaPlug.load(other, store=HistoryStore(path, read_only=True), threads=1) as plug:
+        for embeds in (lambda: plug.generate(REQUEST, user="anna", persona=persona), plug.reembed):
+            with pytest.raises(StoreError, match=r"'other'.*reembed\(\)"):
+                embeds()
+        assert plug.generate(REQUEST, user="anna", persona="off", sampling=SHORT).text
+
+
+def test_nothing_of_an_erased_user_stays_in_memory_when_the_purge_fails(
+    plug: PersonaPlug, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = plug.user("anna")
+    anna.remember("a film")
+    delete = plug.store.delete_user
+
+    def fails(user: str) -> None:
+        plug.explain(REQUEST, user)  # a request that runs beside
+        delete(user, purge=False)
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(plug.store, "delete_user", fails)
+    with pytest.raises(StoreError, match="full"):
+        anna.erase()
+    assert "anna" not in plug._personalizer.cache._entries
+    assert len(anna) == 0
