@@ -32,17 +32,22 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
     stale ids would read the placeholders as text.
 
     Raises:
-        PromptError: the prompt ends in rows, or ``llama`` keeps a cache of states (it would outlive the persona).
+        PromptError: the prompt ends in rows, a token id is not of the vocabulary, or ``llama`` keeps a cache of states
+            (it would outlive the persona).
         DimensionError: a row is not of the LLM's embedding width or not finite.
         ContextFullError: the prompt does not fit the context.
-        EngineError: llama.cpp failed to decode; ``llama`` was reset.
+        EngineError: ``llama`` is closed, or llama.cpp failed to decode; then ``llama`` was reset.
     """
+    if llama.ctx is None:  # llama.cpp would not check
+        raise EngineError("this Llama object is closed; expected an open one: make it again")
     if llama.cache is not None:
         raise PromptError(
             "this Llama object has a cache of states (set_cache), which would keep one user's persona for later calls; "
             "expected none: call llama.set_cache(None) first"
         )
-    if not prompt.spans or not isinstance(prompt.spans[-1], list):
+    if not isinstance(prompt, Prompt):
+        raise PromptError(f"expected a Prompt, got {type(prompt).__name__}; personalize() makes one")
+    if not prompt.spans or not isinstance(prompt.spans[-1], list) or not prompt.spans[-1]:
         raise PromptError(
             "expected a prompt that ends in token ids, after which llama_cpp can continue; got rows or nothing"
         )
@@ -50,7 +55,10 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
         raise ContextFullError(
             f"the prompt takes {len(prompt)} positions and the context has {llama.n_ctx()}; raise n_ctx"
         )
-    spans = [span if isinstance(span, list) else _checked(span, llama.n_embd()) for span in prompt.spans]
+    spans = [
+        _checked_ids(span, llama.n_vocab()) if isinstance(span, list) else _checked(span, llama.n_embd())
+        for span in prompt.spans
+    ]
     _empty(llama)
     ids: list[int] = []
     try:
@@ -64,6 +72,11 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
                 llama.input_ids[len(ids) : len(ids) + len(marks)] = marks
                 ids += marks
                 llama.n_tokens = len(ids)
+    except RuntimeError as error:  # llama_cpp's own, for a decode that failed
+        _empty(llama)
+        raise (
+            error if isinstance(error, EngineError) else EngineError(f"{error}; the Llama object was reset")
+        ) from error
     except BaseException:
         _empty(llama)
         raise
@@ -77,12 +90,24 @@ def _empty(llama: Any) -> None:
     llama._ctx.kv_cache_clear()
 
 
+def _checked_ids(ids: list[int], vocabulary: int) -> list[int]:
+    for token in ids:
+        if not isinstance(token, (int, np.integer)) or not 0 <= token < vocabulary:
+            raise PromptError(f"expected token ids of 0 to {vocabulary - 1}, the LLM's vocabulary; got {token!r:.80}")
+    return ids
+
+
 def _checked(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    if not isinstance(rows, np.ndarray) or not np.issubdtype(rows.dtype, np.floating):
+        what = f"an array of {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise DimensionError(f"expected rows as a float32 array (rows, {width}); got {what}")
     if rows.ndim != 2 or rows.shape[1] != width:
         raise DimensionError(f"expected rows of shape (rows, {width}), the LLM's embedding width; got {rows.shape}")
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
     if not np.isfinite(rows).all():
-        raise DimensionError("expected finite rows; got NaN or infinity")
-    return np.ascontiguousarray(rows, dtype=np.float32)
+        raise DimensionError("expected finite float32 rows; got NaN or infinity")
+    return rows
 
 
 def _placeholders(rows: NDArray[np.float32], vocabulary: int) -> list[int]:

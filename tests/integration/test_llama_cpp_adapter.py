@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from personaplug_edge import LLM, Prompt, Sampling
-from personaplug_edge.errors import ContextFullError, DimensionError, PromptError
+from personaplug_edge.errors import ContextFullError, DimensionError, EngineError, PromptError
 from personaplug_edge.llama_cpp_adapter import attach
 
 
@@ -91,6 +91,8 @@ def test_what_cannot_work_is_refused(llm: LLM, llama: Any) -> None:
         attach(llama, Prompt.rows(np.zeros((1, 32), np.float32)) + Prompt.tokens([1]))
     with pytest.raises(DimensionError, match="finite"):
         attach(llama, Prompt.rows(np.full((1, 64), np.nan, np.float32)) + Prompt.tokens([1]))
+    with pytest.raises(DimensionError, match="finite"):
+        attach(llama, Prompt((np.full((1, 64), 1e300), [1])))
     with pytest.raises(ContextFullError, match=str(llama.n_ctx())):
         attach(llama, Prompt.rows(rows(0)) + Prompt.tokens([1] * llama.n_ctx()))
     llama.set_cache(LlamaRAMCache())
@@ -98,3 +100,40 @@ def test_what_cannot_work_is_refused(llm: LLM, llama: Any) -> None:
         attach(llama, prompt(llm, 0))
     llama.set_cache(None)
     assert attach(llama, prompt(llm, 0))
+
+
+GOOD = np.ones((1, 64), np.float32)
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [([512], GOOD, [1]), ([-1], GOOD, [1]), ([0.5], GOOD, [1]), (["a"], GOOD, [1]), (GOOD, [512]), (GOOD, [None])],
+    ids=str,
+)
+def test_tokens_that_are_none(llm: LLM, llama: Any, spans: Any) -> None:
+    with pytest.raises(PromptError, match="0 to 511"):
+        attach(llama, Prompt(spans))
+    assert greedy(llama, attach(llama, prompt(llm, 0))).startswith(ours(llm, prompt(llm, 0)))
+
+
+@pytest.mark.parametrize(
+    "what", ["text", None, Prompt((GOOD, [])), Prompt((GOOD, "text")), Prompt(([1], GOOD))], ids=str
+)
+def test_what_llama_cpp_cannot_continue(llama: Any, what: Any) -> None:
+    with pytest.raises(PromptError, match="expected a"):
+        attach(llama, what)
+
+
+@pytest.mark.parametrize("rows", [GOOD.astype(object), GOOD.astype(int), np.array([["a"] * 64]), "text", (1, 2)])
+def test_rows_of_another_kind(llama: Any, rows: Any) -> None:
+    with pytest.raises(DimensionError, match="float32"):
+        attach(llama, Prompt((rows, [1])))
+
+
+def test_a_closed_llama_is_refused(llm: LLM, tiny_gguf: Path) -> None:
+    from llama_cpp import Llama
+
+    llama = Llama(str(tiny_gguf), n_ctx=64, n_threads=1, verbose=False)
+    llama.close()
+    with pytest.raises(EngineError, match="closed"):
+        attach(llama, prompt(llm, 0))
