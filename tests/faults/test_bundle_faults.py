@@ -325,3 +325,23 @@ def test_a_damaged_manifest_or_rows_file_raises_nothing_else(made: Path) -> None
         except BundleError:
             refusals += 1
     assert refusals > 150
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"max_token": 3}, "sampling: unknown option 'max_token'; known are max_tokens"),
+        ({"logit_bias": [1]}, "sampling.logit_bias: expected an object of token ids"),
+        ({"logit_bias": {"a": 1}}, "sampling.logit_bias: expected an object of token ids"),
+        ({"logit_bias": {"1": None}}, "sampling.logit_bias: expected an object of token ids"),
+    ],
+)
+def test_sampling_options_that_are_none(made: Path, sampling: Any, message: str) -> None:
+    edit_manifest(made, {"sampling": sampling})
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(made)
+
+
+def test_a_bias_has_token_ids_for_keys(made: Path) -> None:
+    edit_manifest(made, {"sampling": {"logit_bias": {"5": -1}}})
+    assert Bundle.load(made).sampling_options == {"logit_bias": {5: -1.0}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
+from ..sampling import Sampling
 from .digest import ModelLike, tokenizer_digest
 from .files import check_files, safe_path
 from .manifest import MANIFEST_NAME, Manifest
@@ -67,7 +68,9 @@ class Bundle:
             raise BundleError(f"{manifest_path} cannot be read: {error.strerror}") from error
         manifest = Manifest.from_json(text, source=str(manifest_path))
         check_files(folder, manifest.files, verify=verify)
-        return Bundle(folder, manifest)
+        bundle = Bundle(folder, manifest)
+        _ = bundle.sampling_options  # refused here, and not when an LLM has been loaded for it
+        return bundle
 
     def path(self, name: str) -> Path:
         """Path of file ``name``, which the manifest lists. Raises BundleError when it does not."""
@@ -96,10 +99,22 @@ class Bundle:
 
     @property
     def sampling_options(self) -> dict[str, Any]:
-        """Keyword arguments of ``Sampling`` that the bundle asks for; JSON lists as tuples."""
-        return {
+        """Keyword arguments of ``Sampling`` that the bundle asks for; JSON lists as tuples. BundleError for others."""
+        options = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.manifest.sampling.items()
         }
+        known = [field.name for field in fields(Sampling)]
+        for name in options.keys() - set(known):
+            raise BundleError(f"{self.folder}: sampling: unknown option {name!r}; known are {', '.join(known)}")
+        if "logit_bias" in options:
+            try:  # JSON has no keys but strings
+                options["logit_bias"] = {int(token): float(bias) for token, bias in options["logit_bias"].items()}
+            except (AttributeError, TypeError, ValueError):
+                raise BundleError(
+                    f"{self.folder}: sampling.logit_bias: expected an object of token ids and numbers, "
+                    f"got {self.manifest.sampling['logit_bias']!r:.80}"
+                ) from None
+        return options
 
     def check_llm(self, model: ModelLike) -> None:
         """Raise BundleError unless ``model`` is the LLM that the plug was trained for."""
