@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from personaplug_edge.errors import EngineError, GrammarError
+from personaplug_edge.errors import EngineError, GrammarError, SamplingError
 from personaplug_edge.generation import Chunk, Generation, Timings, TopTokens
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.sampling import Sampling
@@ -199,6 +199,10 @@ class LLM:
 
     def _submit(self, prompt: Prompt | str, sampling: Sampling) -> int:
         parsed = self._prompt(prompt)
+        if not isinstance(sampling, Sampling):
+            raise SamplingError(f"expected a Sampling, got {type(sampling).__name__}; write Sampling(max_tokens=...)")
+        if not isinstance(sampling.logit_bias, Mapping):
+            raise SamplingError(f"logit_bias must map token ids to numbers, got {type(sampling.logit_bias).__name__}")
         # Under the lock: no step may bring an event of this sequence before there is a place to put it.
         with self._stepping:
             sequence = self.engine.submit(parsed, sampling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,3 +208,9 @@ def test_wrong_options_are_refused_by_name(llm: LLM, option: str, value: object)
 def test_a_bias_of_something_else_than_a_token(llm: LLM) -> None:
     with pytest.raises((PromptError, SamplingError)):
         llm.generate(PROMPT, Sampling(logit_bias={"a": 1.0}))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("sampling", [{"max_tokens": 3}, 5, Sampling(logit_bias=[1])])  # type: ignore[arg-type]
+def test_what_is_no_sampling(llm: LLM, sampling: Any) -> None:
+    with pytest.raises(SamplingError, match=r"Sampling|logit_bias"):
+        llm.generate(PROMPT, sampling)
