@@ -14,7 +14,7 @@ from .generate import Persona, PersonaOption
 from .sampling import SamplingOptions
 from .session import open_plug, warn_cold_start
 from .streaming import write_stream
-from .terminal import notice, out
+from .terminal import decoding, notice, out
 
 if TYPE_CHECKING:
     from ..personalizer import PersonaMode
@@ -57,7 +57,8 @@ class Conversation:
             notice("/help tells the commands")
         while True:
             try:
-                text = input("> " if interactive else "").strip()
+                with decoding("standard input"):
+                    text = input("> " if interactive else "").strip()
             except EOFError:
                 if interactive:
                     print()

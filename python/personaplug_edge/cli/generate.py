@@ -13,7 +13,7 @@ from .bars import attribution_rows, label_table
 from .sampling import SamplingOptions
 from .session import open_plug, warn_cold_start
 from .streaming import write_stream
-from .terminal import out, write_json
+from .terminal import decoding, out, write_json
 
 if TYPE_CHECKING:
     from ..personalizer import PersonaMode
@@ -70,7 +70,10 @@ def generate(
 
 def read_prompt(prompt: str) -> str:
     """The prompt itself, or standard input without its last line break for ``-``."""
-    return sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    if prompt != "-":
+        return prompt
+    with decoding("standard input"):
+        return sys.stdin.read().removesuffix("\n")
 
 
 def _choose(plug: PersonaPlug, text: str, names: list[str], user: str | None, persona: Persona, json: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TextError
-from .terminal import progress_bar
+from .terminal import decoding, progress_bar
 
 if TYPE_CHECKING:
     from ..plug import PersonaPlug
@@ -73,12 +73,10 @@ def _item(row: Any, source: str) -> NewItem:
 def read_file(file: Path, *, source: str = "") -> list[NewItem]:
     """The items of a JSONL file, or of standard input for ``-``."""
     if str(file) == "-":
-        return list(read_items(sys.stdin, source=source))
-    try:
-        with file.open(encoding="utf-8") as lines:
-            return list(read_items(lines, source=source))
-    except UnicodeDecodeError as error:
-        raise TextError(f"{file} is not UTF-8: {error}; convert it first") from None
+        with decoding("standard input"):
+            return list(read_items(sys.stdin, source=source))
+    with decoding(file), file.open(encoding="utf-8") as lines:
+        return list(read_items(lines, source=source))
 
 
 def store_items(plug: PersonaPlug, user: str, items: list[NewItem]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .terminal import decoding
+
 if TYPE_CHECKING:
     from ..plug import PersonaPlug
     from ..sampling import Sampling
@@ -45,7 +47,8 @@ class SamplingOptions:
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "ignore_end"}
         given = {name: value for name, value in given.items() if value is not None and value != []}
         if self.grammar is not None:
-            given["grammar"] = self.grammar.read_text(encoding="utf-8")
+            with decoding(self.grammar):
+                given["grammar"] = self.grammar.read_text(encoding="utf-8")
         if self.stop:
             given["stop"] = tuple(self.stop)
         if self.ignore_end:

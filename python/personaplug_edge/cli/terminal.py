@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..errors import TextError
+
 
 def out() -> Console:
     """A console on stdout: made on each use, so that whoever has put another stdout there gets the text."""
@@ -46,7 +48,12 @@ def line(text: str) -> str:
 
 def moment(seconds: float | None) -> str:
     """Seconds since 1970 as ISO 8601 in UTC, shortened to the minute; empty for None."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")
+    if seconds is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):  # beyond the calendar: a store holds any finite number
+        return f"{seconds:.0f} s"
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -64,3 +71,12 @@ def progress_bar(label: str, total: int | None = None) -> Iterator[Callable[[int
     with Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(label, total=total)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def decoding(name: object) -> Iterator[None]:
+    """Inside, bytes that are no text are a TextError with the name of where they came from."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise TextError(f"{name} is not {error.encoding}: {error}; convert it first") from None

@@ -1,0 +1,108 @@
+"""The command line given bytes that are no text, odd times, full disks and stores of others: one line, exit code 1."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.onnx_models import make_bundle
+from personaplug_edge import HistoryStore, cli
+
+BAD = b'{"text": "bad \xff"}\n'
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "random", llm_file=tiny_gguf, name="random")
+
+
+class Run:
+    def __init__(self, bundle: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.store, self.capsys = store, capsys
+        self.shared = ["--bundle", str(bundle), "--store", str(store), "--threads", "1"]
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        code = cli.main([*self.shared, *arguments])
+        output = self.capsys.readouterr()
+        return code, output.out, output.err
+
+    def fails(self, *arguments: str) -> str:
+        """The one line of an error."""
+        code, out, err = self(*arguments)
+        assert (code, out) == (1, "") and err.count("\n") == 1 and err.startswith("personaplug: error: "), err
+        assert "unexpected" not in err
+        return err
+
+
+@pytest.fixture
+def run(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    return Run(bundle, tmp_path / "history.sqlite3", capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "-"],
+        ["explain", "-", "--user", "anna"],
+        ["remember", "anna", "--file", "-"],
+        ["chat", "--user", "anna", "--persona", "off"],
+    ],
+    ids=lambda arguments: str(arguments[0]),
+)
+def test_standard_input_that_is_no_text(run: Run, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(BAD), encoding="utf-8"))
+    assert "standard input is not utf-8" in run.fails(*arguments)
+
+
+def test_files_that_are_no_text(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(BAD)
+    assert "bad is not utf-8" in run.fails("generate", "hello", "--grammar", str(tmp_path / "bad"))
+    assert "bad is not utf-8" in run.fails("remember", "anna", "--file", str(tmp_path / "bad"))
+    assert json.loads(run("users", "--json")[1]) == []
+
+
+def test_arguments_that_are_no_text(run: Run) -> None:
+    for arguments in (["generate", "\udcff"], ["remember", "anna", "\udcff"], ["remember", "\udcff", "text"]):
+        assert "surrogate" in run.fails(*arguments)
+
+
+def test_a_time_beyond_the_calendar_is_listed(run: Run) -> None:
+    assert run("remember", "anna", "a film", "--time", "99999999999999999")[0] == 0
+    code, out, _ = run("history", "list", "anna")
+    assert code == 0 and "100000000000000000 s" in out
+
+
+def test_a_store_of_a_newer_version_is_left_alone(run: Run) -> None:
+    run("remember", "anna", "a film")
+    with sqlite3.connect(run.store) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    content = run.store.read_bytes()
+    for arguments in (
+        ["remember", "anna", "more"],
+        ["generate", "hello", "--user", "anna"],
+        ["forget", "anna", "--all"],
+    ):
+        assert "version 99" in run.fails(*arguments)
+    assert run.store.read_bytes() == content
+
+
+def test_a_full_disk_keeps_what_was_stored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("remember", "anna", "a film", "--output", "art")[0] == 0
+    opened = HistoryStore.__init__
+
+    def open_with_a_limit(self: HistoryStore, *arguments: object, **options: object) -> None:
+        opened(self, *arguments, **options)  # type: ignore[arg-type]
+        with self._database.connection() as connection:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    monkeypatch.setattr(HistoryStore, "__init__", open_with_a_limit)
+    assert "is full" in run.fails("remember", "anna", "x" * 50_000)
+    code, out, _ = run("generate", "hello", "--user", "anna", "--max-tokens", "3", "--json")
+    assert code == 0 and [row["text"] for row in json.loads(out)["attribution"]] == ["a film"]
