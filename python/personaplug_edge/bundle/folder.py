@@ -107,12 +107,13 @@ class Bundle:
         for name in options.keys() - set(known):
             raise BundleError(f"{self.folder}: sampling: unknown option {name!r}; known are {', '.join(known)}")
         if "logit_bias" in options:
+            biases = self.manifest.sampling["logit_bias"]
             try:  # JSON has no keys but strings
-                options["logit_bias"] = {int(token): float(bias) for token, bias in options["logit_bias"].items()}
+                options["logit_bias"] = {int(token): float(bias) for token, bias in biases.items()}
             except (AttributeError, TypeError, ValueError):
                 raise BundleError(
                     f"{self.folder}: sampling.logit_bias: expected an object of token ids and numbers, "
-                    f"got {self.manifest.sampling['logit_bias']!r:.80}"
+                    f"got {biases!r:.80}"
                 ) from None
         return options
 
