@@ -292,4 +292,5 @@ def _reply(result: Generation, request: Personalized, persona: PersonaMode) -> R
         embed_seconds=request.embed_seconds,
         persona=persona,
         attribution=request.attribution,
+        top=tuple(result.top or ()),
     )

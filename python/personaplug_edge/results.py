@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from personaplug_edge.prompt import Prompt
 
 if TYPE_CHECKING:
-    from personaplug_edge.engine import Timings
+    from personaplug_edge.generation import Timings, TopTokens
     from personaplug_edge.store import Item, NewItem
 
 
@@ -50,7 +50,7 @@ class Reply:
     tokens: tuple[int, ...]
     """its token ids"""
     logprobs: tuple[float, ...]
-    """log-probability of each token; empty unless asked for"""
+    """natural log-probability of each token; empty unless Sampling.logprobs asks for it"""
     finish_reason: str
     """"end" (end token), "stop" (stop string), "length" (max_tokens) or "cancelled" """
     timings: Timings
@@ -61,6 +61,8 @@ class Reply:
     """"query", "static" or "off" """
     attribution: tuple[Attribution, ...]
     """history items by falling weight"""
+    top: tuple[TopTokens, ...] = ()
+    """the likeliest tokens at each place as (id, log-probability), likeliest first; empty unless asked for"""
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,24 @@ def test_generate_stream_score_and_choose_agree(plug: PersonaPlug) -> None:
     assert sum(choice.probabilities) == pytest.approx(1.0)
 
 
+def test_a_reply_has_the_log_probabilities_that_were_asked_for(plug: PersonaPlug) -> None:
+    reply = plug.generate(REQUEST, sampling=Sampling(max_tokens=4, ignore_end=True, logprobs=3))
+    assert len(reply.logprobs) == len(reply.top) == len(reply.tokens) == 4
+    for token, logprob, top in zip(reply.tokens, reply.logprobs, reply.top, strict=True):
+        assert len(top) == 3 and [value for _, value in top] == sorted((value for _, value in top), reverse=True)
+        assert dict(top).get(token, logprob) == pytest.approx(logprob) and logprob <= top[0][1]
+    plain = plug.generate(REQUEST, sampling=SHORT)
+    assert plain.logprobs == () and plain.top == ()
+
+
+def test_an_answer_follows_a_grammar_and_ends_before_a_stop_string(plug: PersonaPlug) -> None:
+    grammar = 'root ::= "yes" | "no"'
+    assert plug.generate(REQUEST, sampling=Sampling(max_tokens=8, grammar=grammar)).text in ("yes", "no")
+    whole = plug.generate(REQUEST, sampling=Sampling(max_tokens=8, grammar='root ::= "one two three"'))
+    cut = plug.generate(REQUEST, sampling=Sampling(max_tokens=8, grammar='root ::= "one two three"', stop=("e tw",)))
+    assert whole.text.startswith("one") and (cut.text, cut.finish_reason) == ("on", "stop")
+
+
 def test_answers_are_scored_with_their_end(plug: PersonaPlug) -> None:
     score = plug.score(REQUEST, "yes")
     assert score.tokens[-1] == plug.llm.model.eos
