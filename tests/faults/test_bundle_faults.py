@@ -327,6 +327,13 @@ def test_a_damaged_manifest_or_rows_file_raises_nothing_else(made: Path) -> None
     assert refusals > 150
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "~nobody-of-that-name/x", "a\0b", "no such", ""])
+def test_names_that_are_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError):
+        Bundle.load(name)
+
+
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [

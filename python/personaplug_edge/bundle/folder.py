@@ -164,11 +164,14 @@ class Bundle:
 def _find(path_or_name: str | Path) -> Path:
     if isinstance(path_or_name, str) and path_or_name in known_bundles():
         return bundles_folder() / path_or_name
-    path = Path(path_or_name).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.name == MANIFEST_NAME and path.is_file():
-        return path.parent.resolve()
+    try:
+        path = Path(path_or_name).expanduser()
+        if path.is_dir():
+            return path.resolve()
+        if path.name == MANIFEST_NAME and path.is_file():
+            return path.parent.resolve()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, no home of that user
+        raise BundleError(f"no bundle {str(path_or_name)!r:.200}: {error}; give its folder") from error
     names = ", ".join(known_bundles()) or "none"
     raise BundleError(
         f"no bundle {str(path_or_name)!r}: it is not a folder, and the bundles known by name are: {names}"
