@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models import gguf_llama
@@ -27,6 +28,7 @@ from personaplug_edge.errors import (
     PromptError,
     StoreError,
     TextError,
+    UnknownItemError,
 )
 
 SHORT = Sampling(max_tokens=4, ignore_end=True)
@@ -159,6 +161,18 @@ def test_user_ids_that_are_none(plug: PersonaPlug, user: Any) -> None:
     ):
         with pytest.raises(TextError, match="user id"):
             call()
+
+
+def test_item_ids_that_are_none(plug: PersonaPlug) -> None:
+    anna = plug.user("anna")
+    mine, theirs = anna.remember("a film"), plug.user("ben").remember("the news")
+    for item in (0, -1, theirs, 1 << 63, 10**30, "1", 1.0, True, None):
+        for call in (lambda i=item: anna.forget(i), lambda i=item: anna.edit(i, text="new")):
+            with pytest.raises(UnknownItemError, match="no history item"):
+                call()
+    assert [item.text for item in anna.history() + plug.user("ben").history()] == ["a film", "the news"]
+    anna.forget(np.int64(mine))  # type: ignore[arg-type]  # as matrix() gives them
+    assert len(anna) == 0
 
 
 def test_a_megabyte_of_text(plug: PersonaPlug) -> None:

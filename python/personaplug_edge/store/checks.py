@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 
 from personaplug_edge.errors import TextError, UnknownItemError
 from personaplug_edge.store.records import NewItem
@@ -61,9 +62,13 @@ def check_item(item: NewItem) -> NewItem:
 
 def check_item_id(user: str, value: object) -> int:
     """An item id that SQLite can hold; anything else cannot be the id of an item."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 63:
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # numpy's too
+    except TypeError:
+        number = -1
+    if not 1 <= number < 1 << 63:
         raise UnknownItemError(f"user {user!r} has no history item {value!r}; list the history for the ids")
-    return value
+    return number
 
 
 def digest(item: NewItem) -> bytes:

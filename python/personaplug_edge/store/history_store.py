@@ -193,7 +193,7 @@ class HistoryStore:
 
     def items(self, user: str, ids: Iterable[int]) -> ItemList:
         """The items of these ids in the order given; UnknownItemError if the user lacks one of them."""
-        wanted = [check_item_id(check_user(user), int(item_id)) for item_id in ids]
+        wanted = [check_item_id(check_user(user), item_id) for item_id in ids]
         with self._database.read() as connection:
             return queries.items_by_id(connection, user, wanted)
 
