@@ -73,27 +73,38 @@ class User:
         return Added(ids, new)
 
     def history(self, *, limit: int | None = None, offset: int = 0, newest_first: bool = False) -> list[Item]:
-        """Items in the order they were added."""
+        """Items in the order they were added, at most ``limit``, the first ``offset`` left out. Raises StoreError."""
         return self._plug.store.list(self.id, limit=limit, offset=offset, newest_first=newest_first)
 
     def search(self, text: str) -> list[Item]:
-        """Items that contain ``text``, in any case."""
+        """Items whose text or output contains ``text``, in any case. Raises TextError for "", StoreError."""
         return self._plug.store.search(self.id, text)
 
     def edit(self, item_id: int, *, text: str | None = None, output: str | None = None) -> None:
-        """Changes an item; its vectors are made anew in the same transaction."""
+        """Changes an item; its vectors are made anew in the same transaction, and its id stays.
+
+        Raises UnknownItemError, TextError (also where another item has that text and output), StoreError; then nothing
+        was changed.
+        """
         self._plug.edit(self.id, item_id, text=text, output=output)
 
     def forget(self, item_id: int) -> None:
-        """Deletes an item with its vectors, from the database's bytes too."""
+        """Deletes an item with its vectors, from the database's bytes too. Raises UnknownItemError, StoreError."""
         self._plug.forget(self.id, item_id)
 
     def erase(self) -> None:
-        """Deletes the user: items, vectors, projections, caches, and the bytes on disk."""
+        """Deletes the user: items, vectors, projections, caches, and the bytes on disk.
+
+        Raises UnknownUserError where nothing is stored; StoreError where it was not deleted, or its bytes could not be
+        purged yet (the next opening of the store does).
+        """
         self._plug.erase(self.id)
 
     def persona(self, text: str | None = None) -> NDArray[np.float32]:
-        """The persona rows (k, embedding width) for a request, or the static ones without."""
+        """The persona rows, float32 (k, embedding width), for a request, or the static ones without.
+
+        Raises TextError, StoreError.
+        """
         return self._plug.persona(self.id, text)
 
 
