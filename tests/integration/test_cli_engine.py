@@ -67,6 +67,16 @@ def test_personas_differ_and_a_seed_repeats(run: Run) -> None:
     assert run(*drawn)[1] == run(*drawn)[1]
 
 
+def test_another_bundle_embeds_the_history_and_says_so(run: Run, tiny_gguf: Path, tmp_path: Path) -> None:
+    run("remember", "anna", "a goal in extra time", "--output", "sports")
+    run("remember", "ben", "the vote was late")
+    other = make_bundle(tmp_path / "other", llm_file=tiny_gguf, name="other", width=8)
+    ask = ("generate", "hello", "--user", "anna", "--max-tokens", "2", "--bundle", str(other))
+    assert run(*ask, "--persona", "off")[2] == ""
+    assert run(*ask, "--persona", "static")[2] == "personaplug: embedded 1 items of 'anna' for the bundle 'other'\n"
+    assert run(*ask)[2] == "" and run(*ask[:-2])[2] == ""
+
+
 def test_a_grammar_file_is_followed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "answer.gbnf").write_text('root ::= "yes" | "no"', encoding="utf-8")
     assert run("generate", "hello", "--grammar", str(tmp_path / "answer.gbnf"))[1] in ("yes\n", "no\n")

@@ -53,6 +53,9 @@ class FakePlug:
         new = NewItem(text or old.text, old.output if output is None else output, old.time, old.source)
         self.store.edit(user_id, item_id, new, **KEYS, vectors=np.ones((1, 4)), projections=np.ones((1, 1, 8)))
 
+    def reembed(self, user: str, progress: object) -> int:
+        return 0
+
     def explain(self, text: str, user: str | None, **_: object) -> tuple[Attribution, ...]:
         items = self.store.list(user) if user else []
         shared = [1.0 + len(set(text.lower().split()) & set(item.text.lower().split())) for item in items]

@@ -12,7 +12,7 @@ from .bars import attribution_table
 from .failures import one_line
 from .generate import Persona, PersonaOption
 from .sampling import SamplingOptions
-from .session import open_plug, warn_cold_start
+from .session import open_plug, ready_user
 from .streaming import write_stream
 from .terminal import decoding, notice, out
 
@@ -38,7 +38,7 @@ def chat(
     with open_plug() as plug:
         if plug.bundle.manifest.name == "tiny":
             notice("the bundle 'tiny' answers short tasks (`category of article: ...`); it is not a chat model")
-        warn_cold_start(plug, user, persona.value)
+        ready_user(plug, user, persona.value)
         Conversation(plug, user, persona.mode, sampling.over(plug), learn).run()
 
 

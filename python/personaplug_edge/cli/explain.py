@@ -10,7 +10,7 @@ import typer
 
 from .bars import attribution_rows, attribution_table
 from .generate import PromptArgument, read_prompt
-from .session import open_plug, warn_cold_start
+from .session import open_plug, ready_user
 from .terminal import out, write_json
 
 
@@ -24,7 +24,7 @@ def explain(
     """Show how much each history item weighs in the user's persona for this prompt."""
     text = read_prompt(prompt)
     with open_plug() as plug:
-        warn_cold_start(plug, user, "query")
+        ready_user(plug, user, "query")
         attribution = plug.explain(text, user)
         count = plug.store.count(user)
     if png is not None:

@@ -11,7 +11,7 @@ import typer
 
 from .bars import attribution_rows, label_table
 from .sampling import SamplingOptions
-from .session import open_plug, warn_cold_start
+from .session import open_plug, ready_user
 from .streaming import write_stream
 from .terminal import decoding, out, write_json
 
@@ -58,7 +58,7 @@ def generate(
         raise typer.BadParameter(f"expected two labels or more in --labels, got {labels!r}")
     text = read_prompt(prompt)
     with open_plug() as plug:
-        warn_cold_start(plug, user, persona.value)
+        ready_user(plug, user, persona.value)
         if names:
             _choose(plug, text, names, user, persona, json)
         elif json:

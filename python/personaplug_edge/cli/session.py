@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import StoreError
 from .settings import Settings, settings
-from .terminal import err, notice
+from .terminal import err, notice, progress_bar
 
 if TYPE_CHECKING:
     from ..plug import PersonaPlug
@@ -52,7 +52,17 @@ def open_store(*, read_only: bool = True) -> Iterator[HistoryStore]:
         yield store
 
 
-def warn_cold_start(plug: PersonaPlug, user: str | None, persona: str) -> None:
-    """Says that the cold-start persona will speak, when the user has no history: most often a mistyped id."""
-    if user is not None and persona != "off" and not plug.store.count(user):
-        notice(f"user {user!r} has no history in this store; the cold-start persona is used")
+def ready_user(plug: PersonaPlug, user: str | None, persona: str) -> None:
+    """Says that the cold-start persona will speak, when the user has no history: most often a mistyped id.
+
+    A history that was stored with another bundle is embedded for this one first, under a progress bar.
+    """
+    if user is None or persona == "off":
+        return
+    count = plug.store.count(user)
+    if not count:
+        return notice(f"user {user!r} has no history in this store; the cold-start persona is used")
+    with progress_bar("embedding for this bundle", count) as progress:
+        made = plug.reembed(user, lambda done: progress(done, None))
+    if made:
+        notice(f"embedded {made} items of {user!r} for the bundle {plug.bundle.manifest.name!r}")
