@@ -10,7 +10,7 @@ import numpy as np
 from personaplug_export.tiny import encoder
 
 GENERAL_TEXTS = 40_000
-EPOCHS = 5
+EPOCHS = 3
 HELD_OUT = 1_000
 
 
