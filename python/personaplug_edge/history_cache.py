@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,13 @@ from personaplug_edge.store import History, HistoryStore
 
 
 class GrowingArray:
-    """Rows of float32 that are appended in amortized O(1) and read as one contiguous array."""
+    """Rows that are appended in amortized O(1) and read as one contiguous array."""
 
-    def __init__(self, rows: NDArray[np.float32]) -> None:
+    def __init__(self, rows: NDArray[Any]) -> None:
         self._data, self._count = rows, len(rows)
 
     @property
-    def rows(self) -> NDArray[np.float32]:
+    def rows(self) -> NDArray[Any]:
         """The rows so far; a view that later appends do not change."""
         return self._data[: self._count]
 
@@ -32,11 +33,11 @@ class GrowingArray:
         """Bytes held, spare room included."""
         return int(self._data.nbytes)
 
-    def append(self, rows: NDArray[np.float32]) -> None:
+    def append(self, rows: NDArray[Any]) -> None:
         """Adds rows; an older view keeps seeing the rows it saw."""
         needed = self._count + len(rows)
         if needed > len(self._data):
-            grown = np.empty((max(needed, 2 * len(self._data)), *rows.shape[1:]), dtype=np.float32)
+            grown = np.empty((max(needed, 2 * len(self._data)), *rows.shape[1:]), dtype=rows.dtype)
             grown[: self._count] = self.rows
             self._data = grown
         self._data[self._count : needed] = rows
@@ -46,16 +47,16 @@ class GrowingArray:
 @dataclass
 class _Entry:
     revision: int
-    ids: list[int]
+    ids: GrowingArray
     vectors: GrowingArray
     projections: GrowingArray
 
     @property
     def nbytes(self) -> int:
-        return self.vectors.nbytes + self.projections.nbytes + 8 * len(self.ids)
+        return self.ids.nbytes + self.vectors.nbytes + self.projections.nbytes
 
     def history(self) -> History:
-        return History(np.array(self.ids, dtype=np.int64), self.vectors.rows, self.projections.rows)
+        return History(self.ids.rows, self.vectors.rows, self.projections.rows)
 
 
 class HistoryCache:
@@ -75,7 +76,7 @@ class HistoryCache:
             if entry is None or rewritten > entry.revision:
                 entry = self._load(user, revision)
             elif revision != entry.revision:
-                self._extend(user, entry, revision)
+                entry = self._extend(user, entry, revision)
             self._entries[user] = entry
             self._entries.move_to_end(user)
             self._shrink()
@@ -88,17 +89,19 @@ class HistoryCache:
 
     def _load(self, user: str, revision: int) -> _Entry:
         history = self._store.matrix(user, *self._keys)
-        return _Entry(revision, history.ids.tolist(), GrowingArray(history.vectors), GrowingArray(history.projections))
+        ids, vectors, projections = history.ids, history.vectors, history.projections
+        return _Entry(revision, GrowingArray(ids), GrowingArray(vectors), GrowingArray(projections))
 
-    def _extend(self, user: str, entry: _Entry, revision: int) -> None:
-        news = self._store.matrix(user, *self._keys, after_id=entry.ids[-1] if entry.ids else 0)
-        if len(news) and not entry.ids:
-            entry.vectors, entry.projections = GrowingArray(news.vectors), GrowingArray(news.projections)
-        elif len(news):
-            entry.vectors.append(news.vectors)
-            entry.projections.append(news.projections)
-        entry.ids += news.ids.tolist()
+    def _extend(self, user: str, entry: _Entry, revision: int) -> _Entry:
+        ids = entry.ids.rows
+        if not len(ids):
+            return self._load(user, revision)
+        news = self._store.matrix(user, *self._keys, after_id=int(ids[-1]))
+        entry.ids.append(news.ids)
+        entry.vectors.append(news.vectors)
+        entry.projections.append(news.projections)
         entry.revision = revision
+        return entry
 
     def _shrink(self) -> None:
         while len(self._entries) > 1 and sum(e.nbytes for e in self._entries.values()) > self._max_bytes:

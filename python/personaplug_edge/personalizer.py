@@ -123,10 +123,18 @@ class Personalizer:
     def _attribution(
         self, user: str | None, items: Sequence[NewItem] | None, past: History, weights: NDArray[np.float32]
     ) -> tuple[Attribution, ...]:
-        order = np.argsort(-weights, kind="stable")[:ATTRIBUTED]
+        order = _heaviest(weights, ATTRIBUTED)
         if items is not None:
             read = items[-len(weights) :]
             return tuple(Attribution(read[i], float(weights[i])) for i in order)
         assert user is not None
         found = self.store.items(user, [int(past.ids[i]) for i in order])
         return tuple(Attribution(item, float(weights[i])) for item, i in zip(found, order, strict=True))
+
+
+def _heaviest(weights: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Indices of the ``count`` greatest weights, by falling weight; of equal ones the older first."""
+    chosen = np.arange(len(weights))
+    if count < len(weights):
+        chosen = np.sort(np.argpartition(-weights, count)[:count])
+    return chosen[np.argsort(-weights[chosen], kind="stable")]

@@ -1,0 +1,104 @@
+"""What a long history costs a request and a new item: the bundle's whole path, store and encoder included.
+
+``python benchmarks/history_growth.py --json out.json``. Histories of 10 to 10,000 items on disk; medians over rounds.
+``persona`` is everything between the request's text and the persona rows but the encoding of the request, which is
+``encode``; ``first`` is the same after a restart, with nothing in memory; ``remember`` adds one item, synced to disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from common import write_json
+
+from personaplug_edge import NewItem, PersonaPlug
+from personaplug_edge.personalizer import Personalizer
+from personaplug_edge.request import RequestText
+
+REQUEST = "category of article: The mayor opened the new stadium and was booed."
+
+
+def fill(plug: PersonaPlug, user: str, items: int) -> None:
+    """Stores items with random vectors, a thousand a transaction: what is measured does not look at their values."""
+    rng = np.random.default_rng(items)
+    for start in range(0, items, 1000):
+        count = min(1000, items - start)
+        vectors = rng.standard_normal((count, plug.embedder.width)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        plug.store.add(
+            user,
+            [NewItem(f"text {start + i} of {user}", output="politics") for i in range(count)],
+            encoder_key=plug.bundle.encoder_key,
+            vectors=vectors,
+            bundle_key=plug.bundle.bundle_key,
+            projections=plug.embedder.project(vectors),
+        )
+
+
+def milliseconds(work: Callable[[], object], rounds: int) -> float:
+    """The median over rounds, after one that is dropped."""
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return round(1e3 * median(seconds[1:]), 3)
+
+
+def measure(plug: PersonaPlug, items: int, rounds: int) -> dict[str, Any]:
+    """The costs for one user of so many items."""
+    user = plug.user(f"user-{items}")
+    fill(plug, user.id, items)
+    query = plug.embedder.query(REQUEST)
+    encode, plug.embedder.query = plug.embedder.query, lambda text: query  # type: ignore[method-assign]
+    try:
+        persona = milliseconds(lambda: plug.personalize(REQUEST, user=user), rounds)
+        static = milliseconds(lambda: plug.personalize(REQUEST, user=user, persona="static"), rounds)
+        request = RequestText(plug.bundle.manifest.prompt, plug.llm)
+
+        def restarted() -> None:
+            fresh = Personalizer(plug.bundle, plug.embedder, plug.store, request, plug.reembed)
+            fresh.prompt(REQUEST, user=user.id)
+
+        first = milliseconds(restarted, 5)
+    finally:
+        plug.embedder.query = encode  # type: ignore[method-assign]
+    numbers = iter(range(10**6))
+    remember = milliseconds(lambda: user.remember(f"new {next(numbers)}", output="politics"), rounds)
+    return {
+        "items": items,
+        "encode_ms": milliseconds(lambda: plug.embedder.query(REQUEST), rounds),
+        "persona_ms": persona,
+        "static_ms": static,
+        "first_ms": first,
+        "remember_ms": remember,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="tiny")
+    parser.add_argument("--items", type=int, nargs="*", default=[10, 100, 1_000, 10_000])
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        with PersonaPlug.load(given.bundle, store=Path(folder) / "history.db", threads=given.threads) as plug:
+            rows = [measure(plug, items, given.rounds) for items in given.items]
+            size = Path(plug.store.path).stat().st_size / (sum(given.items) + len(given.items) * (given.rounds + 1))
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    print(f"{size:.0f} bytes an item on disk")
+    write_json({"benchmark": "history_growth", "rows": rows, "bytes_an_item": round(size)}, given.json)
+
+
+if __name__ == "__main__":
+    main()
