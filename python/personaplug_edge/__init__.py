@@ -1,11 +1,11 @@
 """personaplug-edge: one frozen LLM that answers everybody in their own way, on the device.
 
-    from personaplug_edge import PersonaPlug
+from personaplug_edge import PersonaPlug
 
-    plug = PersonaPlug.load("tiny")
-    anna = plug.user("anna")
-    anna.remember("The senator's bill failed in committee.", output="politics")
-    print(plug.generate("headline of article: ...", user=anna).text)
+plug = PersonaPlug.load("tiny")
+anna = plug.user("anna")
+anna.remember("The senator's bill failed in committee.", output="politics")
+print(plug.generate("headline of article: ...", user=anna).text)
 """
 
 from __future__ import annotations
