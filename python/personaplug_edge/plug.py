@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import UserEmbedder
-from personaplug_edge.engine import LLM, Chunk, Generation
+from personaplug_edge.engine import LLM, Chunk
 from personaplug_edge.errors import PromptError, StoreError
 from personaplug_edge.personalizer import Personalizer, PersonaMode
-from personaplug_edge.request import RequestText
+from personaplug_edge.request import RequestText, answer_text
 from personaplug_edge.results import Attribution, Choice, Personalized, Reply, Score
 from personaplug_edge.sampling import Sampling
 from personaplug_edge.store import Added, HistoryStore, NewItem
@@ -116,7 +116,7 @@ class PersonaPlug:
         """
         request = self.personalize(text, user=user, persona=persona, history=history)
         result = self.llm.generate(request.prompt, sampling or self._sampling)
-        return _reply(result, request, persona)
+        return Reply.of(result, request, persona)
 
     def stream(
         self,
@@ -129,8 +129,12 @@ class PersonaPlug:
     ) -> Iterator[Chunk]:
         """The answer piece by piece, in whole characters; closing the iterator stops the work."""
         request = self.personalize(text, user=user, persona=persona, history=history)
+        started = False
         with closing(self.llm.stream(request.prompt, sampling or self._sampling)) as chunks:
-            yield from chunks
+            for chunk in chunks:
+                if not started and chunk.text:
+                    started, chunk.text = True, answer_text(chunk.text)
+                yield chunk
 
     def score(
         self,
@@ -280,17 +284,3 @@ class PersonaPlug:
             self.store.delete_user(user_id)
         finally:
             self._personalizer.cache.drop(user_id)
-
-
-def _reply(result: Generation, request: Personalized, persona: PersonaMode) -> Reply:
-    return Reply(
-        text=result.text,
-        tokens=tuple(result.tokens),
-        logprobs=tuple(result.logprobs),
-        finish_reason=result.finish_reason,
-        timings=result.timings,
-        embed_seconds=request.embed_seconds,
-        persona=persona,
-        attribution=request.attribution,
-        top=tuple(result.top or ()),
-    )

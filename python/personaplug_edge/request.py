@@ -55,3 +55,8 @@ class RequestText:
 
     def _framed(self, text: str) -> str:
         return f"{self._before}{text}{self._after}"
+
+
+def answer_text(text: str) -> str:
+    """The answer as a reader wants it: without the one space that parts it from the request."""
+    return text.removeprefix(" ")

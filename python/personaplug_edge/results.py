@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personaplug_edge.prompt import Prompt
+from personaplug_edge.request import answer_text
 
 if TYPE_CHECKING:
-    from personaplug_edge.generation import Timings, TopTokens
+    from personaplug_edge.generation import Generation, Timings, TopTokens
     from personaplug_edge.store import Item, NewItem
 
 
@@ -46,7 +47,7 @@ class Reply:
     """A generated text and how it came about."""
 
     text: str
-    """the answer"""
+    """the answer, without the space that parts it from the request"""
     tokens: tuple[int, ...]
     """its token ids"""
     logprobs: tuple[float, ...]
@@ -63,6 +64,21 @@ class Reply:
     """history items by falling weight"""
     top: tuple[TopTokens, ...] = ()
     """the likeliest tokens at each place as (id, log-probability), likeliest first; empty unless asked for"""
+
+    @classmethod
+    def of(cls, result: Generation, request: Personalized, persona: str) -> Reply:
+        """The reply that the engine's result is to a request."""
+        return cls(
+            text=answer_text(result.text),
+            tokens=tuple(result.tokens),
+            logprobs=tuple(result.logprobs),
+            finish_reason=result.finish_reason,
+            timings=result.timings,
+            embed_seconds=request.embed_seconds,
+            persona=persona,
+            attribution=request.attribution,
+            top=tuple(result.top or ()),
+        )
 
 
 @dataclass(frozen=True)

@@ -228,3 +228,11 @@ def test_a_cut_request_keeps_the_template(plug: PersonaPlug) -> None:
     assert isinstance(ids, list) and limit // 2 < len(ids) <= limit
     tail = plug.bundle.manifest.prompt.template.partition("{input}")[2]
     assert plug.llm.detokenize(ids).endswith(tail)
+
+
+def test_an_answer_begins_without_the_space_that_parts_it_from_the_request(plug: PersonaPlug) -> None:
+    (space,) = plug.llm.tokenize("x ")[len(plug.llm.tokenize("x")) :]
+    forced = Sampling(max_tokens=3, ignore_end=True, logit_bias={space: 1e4})
+    assert plug.llm.generate(plug.personalize(REQUEST).prompt, forced).text == "   "
+    assert plug.generate(REQUEST, sampling=forced).text == "  "
+    assert "".join(chunk.text for chunk in plug.stream(REQUEST, sampling=forced)) == "  "
