@@ -257,7 +257,8 @@ def test_a_model_whose_weights_are_not_numbers(model_folder: Path) -> None:
 
 def test_ctrl_c_leaves_the_engine_usable(tiny_gguf: Path) -> None:
     script = f"""
-import _thread, threading
+import _thread, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
 from personaplug_edge.engine import LLM
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.sampling import Sampling
