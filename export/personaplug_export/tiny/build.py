@@ -23,7 +23,7 @@ from personaplug_export.vectors import EncoderOptions
 SHARES = {"news_category": 3.0, "news_headline": 1.0, "email_subject": 1.0, "product_rating": 0.5}
 """How often the plug sees each task."""
 
-PLUG = TrainOptions(steps=1_000, max_input_tokens=160)
+PLUG = TrainOptions(steps=1_500, max_input_tokens=160)
 
 CARD = ModelCard(
     summary="A reference bundle: a Llama-shaped LLM of 7.2M parameters, a sentence encoder of 7M, and a plug for four "
