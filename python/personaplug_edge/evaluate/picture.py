@@ -22,7 +22,7 @@ def draw(reports: Sequence[TaskReport], path: Path) -> None:
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
-        raise MissingExtraError("a picture needs matplotlib: pip install 'personaplug-edge[eval]'") from error
+        raise MissingExtraError("a picture needs matplotlib: pip install 'personaplug-edge[plot]'") from error
     canvas = Canvas(figsize=(10, 2.6 * len(reports)), layout="constrained")
     grid = canvas.subplots(len(reports), 2, squeeze=False)
     for panels, report in zip(grid, reports, strict=True):
@@ -40,6 +40,7 @@ def _panel(panel: Any, report: TaskReport, metric: str) -> None:
         panel.plot([e.low, e.high], [height, height], color=color, linewidth=2)
         panel.plot([e.value], [height], "o", color=color)
     panel.axvline(0, color="black", linewidth=0.8)
+    panel.locator_params(axis="x", nbins=5)
     panel.set_yticks(range(len(shown)), [d.method for d in shown])
     panel.set_ylim(-0.5, max(len(shown), 1) - 0.5)
     side = "right" if report.directions[metric] else "left"
