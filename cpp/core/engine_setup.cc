@@ -18,6 +18,8 @@ constexpr int kRecurrentScratch = 4;
 constexpr int kOutputs = 64; // logits rows of one decode, as dear as ids
 constexpr float kSameLogits = 1e-3f;
 
+constexpr int kMostPositions = 1 << 24;
+
 void require(bool good, const std::string &option, const std::string &expected, int64_t actual) {
     if (!good) {
         throw EngineError(option + " must be " + expected + ", got " + std::to_string(actual));
@@ -53,7 +55,9 @@ llama_flash_attn_type flash_attention(const std::string &name) {
 } // namespace
 
 Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions &options) : model_(std::move(model)) {
-    require(options.context >= 0, "context", "0 (the model's own) or more", options.context);
+    // Above this llama.cpp works for half a minute before it finds that there is no memory.
+    require(options.context >= 0 && options.context <= kMostPositions, "context",
+            "0 (the model's own) to " + std::to_string(kMostPositions), options.context);
     require(options.batch >= 1 && options.batch <= 65536, "batch", "1 to 65536", options.batch);
     require(options.micro_batch >= 1, "micro_batch", "at least 1", options.micro_batch);
     require(options.threads >= 0 && options.threads <= 512, "threads", "0 (physical cores) to 512", options.threads);

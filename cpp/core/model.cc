@@ -28,6 +28,9 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
     check_runnable(file);
 
     llama_model_params params = llama_model_default_params();
+    if (options.gpu_layers < -1) {
+        throw ModelError("gpu_layers must be -1 (all) or more, got " + std::to_string(options.gpu_layers));
+    }
     params.n_gpu_layers = options.gpu_layers;
     params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     Progress progress{&options.progress};

@@ -179,6 +179,7 @@ def test_progress_can_cancel_and_raise(tiny_gguf: Path) -> None:
     ("options", "says"),
     [
         ({"context": -1}, "context"),
+        ({"context": 10**9}, "context must be .* to 16777216"),
         ({"context": 2**30, "sequences": 2}, "context"),
         ({"threads": -1}, "threads"),
         ({"threads": 10_000}, "threads"),
@@ -195,6 +196,11 @@ def test_progress_can_cancel_and_raise(tiny_gguf: Path) -> None:
 def test_engine_options(tiny_gguf: Path, options: dict[str, object], says: str) -> None:
     with pytest.raises(EngineError, match=says):
         LLM.load(tiny_gguf, **options)  # type: ignore[arg-type]
+
+
+def test_fewer_gpu_layers_than_none(tiny_gguf: Path) -> None:
+    with pytest.raises(ModelError, match="gpu_layers must be -1"):
+        LLM.load(tiny_gguf, gpu_layers=-7)
 
 
 @pytest.mark.parametrize(
