@@ -36,7 +36,6 @@ class Examples:
         texts = [q.input for q in questions]
         texts += [item_text(i, options.with_output) for q in questions for i in q.history[-options.max_items :]]
         self.vectors = cached_vectors(encoder, texts, cache)
-        self.mark = options.template.partition("{input}")[2]
 
     def tokens(self, question: Example) -> tuple[list[int], list[int]]:
         """Token ids of the request with its start token, and of the answer with its end token."""

@@ -66,7 +66,7 @@ def tiny_command(
         max_items=0,
         sampling={"max_tokens": 48, "stop": ["\n"]},
         measured={
-            "raw tokens read by the LLM": raw_tokens,
+            "raw tokens read by the LLM": json.loads((out / "raw_tokens.json").read_text()),
             "encoder: mean cosine to the teacher, held-out texts": cosine["mean_cosine"],
             **figures_of(measured or []),
         },

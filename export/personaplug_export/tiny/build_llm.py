@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,19 +28,20 @@ SHARES = {
 """Examples an epoch, by task; a task with more is sampled, one with fewer repeats."""
 
 
-def tokenized(documents: list[str], tokenizer_path: Path, target: Path) -> NDArray[np.uint16]:
-    """The first RAW_TOKENS tokens of the documents, each between its start and end tokens, kept in ``target``."""
-    if not target.exists():
+def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: int) -> NDArray[np.uint16]:
+    """The first ``count`` tokens, or all there are, of the documents, each between its start and end tokens, kept in ``target``."""
+    if not target.exists() or len(np.load(target, mmap_mode="r")) < count:
         tokenizer = load_tokenizer(tokenizer_path)
         parts, total = [], 0
         for start in range(0, len(documents), 5_000):
             for ids in tokenizer.encode(documents[start : start + 5_000], num_threads=2):
                 parts.append(np.array([1, *ids, 2], dtype=np.uint16))
                 total += len(parts[-1])
-            if total >= RAW_TOKENS:
+            if total >= count:
                 break
-        np.save(target, np.concatenate(parts)[:RAW_TOKENS])
-    return np.load(target, mmap_mode="r")
+        np.save(target, np.concatenate(parts)[:count])
+    kept: NDArray[np.uint16] = np.load(target, mmap_mode="r")
+    return kept[:count]
 
 
 def examples(data: Path, tokenizer_path: Path, seed: int = 0) -> list[tuple[list[int], list[int]]]:
@@ -60,7 +62,8 @@ def build_llm(data: Path, out: Path, *, raw_tokens: int = RAW_TOKENS, device: st
     out.mkdir(parents=True, exist_ok=True)
     documents = corpus.raw_documents(data)
     tokenizer_path = train_tokenizer(documents, out)
-    tokens = tokenized(documents, tokenizer_path, out / "raw.npy")[:raw_tokens]
+    tokens = tokenized(documents, tokenizer_path, out / "raw.npy", raw_tokens)
+    (out / "raw_tokens.json").write_text(json.dumps(len(tokens)) + "\n")
     print(f"{len(tokens)} raw tokens", flush=True)
     checkpoint, raw_done = out / "checkpoint.pt", out / "raw"
     if (raw_done / "config.json").exists():

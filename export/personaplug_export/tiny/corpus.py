@@ -5,12 +5,12 @@ Nothing of a dev question enters: of every user only the items before the first 
 
 from __future__ import annotations
 
-import json
+import lzma
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from personaplug_edge.evaluate.data import OUTPUT_FIELD, find_rows, read_rows
+from personaplug_edge.evaluate.data import find_rows, read_rows
 
 ANSWER = "\nanswer:"
 """What parts a request from its answer, in every prompt of the tiny LLM."""
@@ -47,7 +47,7 @@ def raw_documents(data: Path, seed: int = 0) -> list[str]:
 def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
     """(request, answer) pairs by task. News has three views of an article, ratings also those of film reviews."""
     news = list(known_items(data / "news_category"))
-    examples = {
+    return {
         "news_category": [(f"category of article: {text}", i["category"]) for i in news for text in _views(i)],
         "news_headline": [
             (f"headline of article: {i['text']}", i["title"]) for i in known_items(data / "news_headline")
@@ -60,13 +60,6 @@ def task_examples(data: Path) -> dict[str, list[tuple[str, str]]]:
             if row["rating"] is not None
         ],
     }
-    assert set(OUTPUT_FIELD) <= set(examples)
-    return examples
-
-
-def labels(data: Path, task: str) -> list[str]:
-    """The labels of a classification task."""
-    return [str(label) for label in json.loads((data / task / "labels.json").read_text())]
 
 
 def _views(item: dict[str, str]) -> tuple[str, str, str]:
@@ -74,7 +67,5 @@ def _views(item: dict[str, str]) -> tuple[str, str, str]:
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    import lzma
-
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         yield from lines
