@@ -29,7 +29,7 @@ SHARES = {
 
 
 def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: int) -> NDArray[np.uint16]:
-    """The first ``count`` tokens, or all there are, of the documents, each between its start and end tokens, kept in ``target``."""
+    """The first ``count`` tokens of the documents, or all, each between start and end tokens; kept in ``target``."""
     if not target.exists() or len(np.load(target, mmap_mode="r")) < count:
         tokenizer = load_tokenizer(tokenizer_path)
         parts, total = [], 0
