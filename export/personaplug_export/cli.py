@@ -35,6 +35,15 @@ def train(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def ablate(context: typer.Context) -> None:
+    """Train variants of a plug, each for as long, and compare them. Options: personaplug-export ablate --help."""
+    _require_torch()
+    from personaplug_export.ablate import ablate_command
+
+    _delegate(ablate_command, context)
+
+
+@app.command(context_settings=PASS_ON)
 def lora(context: typer.Context) -> None:
     """Train one adapter per user (LoRA or prompt tuning). Options: personaplug-export lora --help."""
     _require_torch()

@@ -32,20 +32,36 @@ class Examples:
         cache: Path,
     ) -> None:
         self.questions, self.options = questions, options
-        self.tokenizer = tokenizer
+        self.tokenizer, self.encoder = tokenizer, encoder
+        self.vectors = cached_vectors(encoder, self._texts(questions), cache)
+
+    def _texts(self, questions: Sequence[Example]) -> list[str]:
         texts = [q.input for q in questions]
-        texts += [item_text(i, options.with_output) for q in questions for i in q.history[-options.max_items :]]
-        self.vectors = cached_vectors(encoder, texts, cache)
+        return texts + [
+            item_text(i, self.options.with_output) for q in questions for i in q.history[-self.options.max_items :]
+        ]
+
+    def learn(self, questions: Sequence[Example]) -> None:
+        """Encodes what these questions refer to and is not known yet."""
+        new = sorted(set(self._texts(questions)) - self.vectors.keys())
+        self.vectors |= dict(zip(new, self.encoder.encode(new), strict=True))
 
     def tokens(self, question: Example) -> tuple[list[int], list[int]]:
         """Token ids of the request with its start token, and of the answer with its end token."""
+        return self._tokens(question, question.gold)
+
+    def answer_tokens(self, question: Example, answer: str) -> list[int]:
+        """Token ids that another answer to a question would have, with its end token."""
+        return self._tokens(question, answer)[1]
+
+    def _tokens(self, question: Example, answer: str) -> tuple[list[int], list[int]]:
         head, tail = self.options.template.split("{input}")
         request = question.input
         prompt = self.tokenizer(head + request + tail, add_special_tokens=False)["input_ids"]
         while len(prompt) > self.options.max_input_tokens:
             request = request[: int(len(request) * self.options.max_input_tokens / len(prompt))]
             prompt = self.tokenizer(head + request + tail, add_special_tokens=False)["input_ids"]
-        whole = self.tokenizer(head + request + tail + " " + question.gold, add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer(head + request + tail + " " + answer, add_special_tokens=False)["input_ids"]
         start = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
         return start + prompt, whole[len(prompt) :] + [self.tokenizer.eos_token_id]
 

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from personaplug_edge.evaluate.data import Example
 from personaplug_edge.evaluate.discover import read_tasks
 from personaplug_export.examples import Examples, pad_histories, population_mean
+from personaplug_export.folds import FOLDS, fold_of
 from personaplug_export.loss import plug_loss
 from personaplug_export.reference import Plug, PlugConfig, mean_token_norm
 from personaplug_export.train_options import TrainOptions
@@ -35,12 +36,22 @@ class Trainer:
     """One training run: the frozen LLM, the encoders, the plug, and where it stands."""
 
     def __init__(
-        self, llm_folder: Path, encoder_folder: Path, encoder_options: EncoderOptions, options: TrainOptions, out: Path
+        self,
+        llm_folder: Path,
+        encoder_folder: Path,
+        encoder_options: EncoderOptions,
+        options: TrainOptions,
+        out: Path,
+        fold_llms: Sequence[Path] = (),
     ) -> None:
+        """``fold_llms``: for each fold of users an LLM that has not been tuned on them (see ``folds.py``); the plug
+        then learns from these, and ``llm_folder`` is the one that it is for.
+        """
         self.options, self.out = options, out
         torch.manual_seed(options.seed)
         self.tokenizer = AutoTokenizer.from_pretrained(llm_folder)
-        self.llm = AutoModelForCausalLM.from_pretrained(llm_folder).eval().requires_grad_(False).to(options.device)
+        self.llm = self._load_llm(llm_folder)
+        self.fold_llms = [self._load_llm(folder) for folder in fold_llms]
         self.encoder = FrozenEncoder(encoder_folder, encoder_options, options.device)
         table = self.llm.get_input_embeddings().weight
         self.plug = Plug(
@@ -66,6 +77,9 @@ class Trainer:
             groups.append({"params": list(self.input_encoder.model.parameters()), "peak": options.lr / 100})
         self.optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay)
 
+    def _load_llm(self, folder: Path) -> Any:
+        return AutoModelForCausalLM.from_pretrained(folder).eval().requires_grad_(False).to(self.options.device)
+
     def examples(self, folders: Sequence[Path], split: str) -> dict[str, Examples]:
         """The questions of the tasks, by task, with their vectors."""
         return {
@@ -77,7 +91,9 @@ class Trainer:
                 self.out / "vectors" / f"{task.name}-{split}.pt",
             )
             for folder in folders
-            for task in read_tasks(folder, split=split)
+            for task in read_tasks(
+                folder, split=split, **({"bloggers": self.options.bloggers} if split == "train" else {})
+            )
         }
 
     def rows(
@@ -110,7 +126,13 @@ class Trainer:
         device = "cuda" if self.options.device.startswith("cuda") else "cpu"
         rows = self.rows(examples, questions, order, owners)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.options.bf16):
-            return plug_loss(self.llm, rows, [examples.tokens(q) for q in questions], each=each)
+            return plug_loss(self._llm_of(questions, order), rows, [examples.tokens(q) for q in questions], each=each)
+
+    def _llm_of(self, questions: Sequence[Example], order: np.random.Generator | None) -> Any:
+        """The LLM that teaches: of a batch of training questions, all of one fold, the one not tuned on them."""
+        if order is None or not self.fold_llms:
+            return self.llm
+        return self.fold_llms[fold_of(questions[0].user_id)]
 
     def contrast_loss(self, examples: Examples, questions: Sequence[Example], order: np.random.Generator) -> Tensor:
         """Mean of max(0, margin - (NLL with another user's history - NLL with one's own)), in nats an answer.
@@ -132,7 +154,7 @@ class Trainer:
             self.plug.projector.mean.copy_(population_mean(train).to(self.options.device))
         first, started, running = self._resume(), time.monotonic(), math.nan
         saved = started
-        for step, (task, indices) in enumerate(_draw(train, shares, self.options)):
+        for step, (task, indices) in enumerate(_draw(train, shares, self.options, by_fold=bool(self.fold_llms))):
             if step < first:
                 continue
             for group in self.optimizer.param_groups:
@@ -193,25 +215,29 @@ class Trainer:
 
 
 def _draw(
-    train: dict[str, Examples], shares: dict[str, float], options: TrainOptions
+    train: dict[str, Examples], shares: dict[str, float], options: TrainOptions, by_fold: bool
 ) -> Iterator[tuple[str, list[int]]]:
-    """A task and the indices of a batch of its questions, of like length, for every step."""
+    """A task and the indices of a batch of its questions, of like length and if wanted of one fold, for every step."""
     order = np.random.default_rng(options.seed)
     weights = np.array([shares.get(task, 1.0) for task in train])
     queues: dict[str, list[list[int]]] = {task: [] for task in train}
     for _ in range(options.steps):
         task = list(train)[order.choice(len(weights), p=weights / weights.sum())]
         if not queues[task]:
-            queues[task] = _length_batches(train[task].questions, options.batch, order)
+            queues[task] = _length_batches(train[task].questions, options.batch, order, by_fold)
         yield task, queues[task].pop()
 
 
-def _length_batches(questions: Sequence[Example], batch: int, order: np.random.Generator) -> list[list[int]]:
-    shuffled = order.permutation(len(questions))
+def _length_batches(
+    questions: Sequence[Example], batch: int, order: np.random.Generator, by_fold: bool
+) -> list[list[int]]:
+    shuffled = order.permutation(len(questions)).tolist()
+    folds = [[i for i in shuffled if fold_of(questions[i].user_id) == fold] for fold in range(FOLDS)]
     batches = []
-    for start in range(0, len(shuffled), 16 * batch):
-        pool = sorted(shuffled[start : start + 16 * batch].tolist(), key=lambda i: len(questions[i].input))
-        batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+    for indices in folds if by_fold else [shuffled]:
+        for start in range(0, len(indices), 16 * batch):
+            pool = sorted(indices[start : start + 16 * batch], key=lambda i: len(questions[i].input))
+            batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
     return [batches[i] for i in order.permutation(len(batches))]
 
 

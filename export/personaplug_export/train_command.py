@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from personaplug_export.folds import FOLDS
 from personaplug_export.train import Trainer
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions
@@ -47,6 +48,16 @@ def train_command(
     ] = _DEFAULT.input_encoder,
     template: Annotated[str, typer.Option(help="The request as the LLM reads it.")] = _DEFAULT.template,
     max_input_tokens: Annotated[int, typer.Option()] = _DEFAULT.max_input_tokens,
+    bloggers: Annotated[
+        int, typer.Option(help="Of a folder of posts, so many users are trained on.")
+    ] = _DEFAULT.bloggers,
+    fold_llm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Twice: the same LLM tuned without the users of fold 0, and of fold 1. Where --llm was tuned on these "
+            "very tasks, it knows their answers without a history, and the plug had better learn from these two."
+        ),
+    ] = None,
     drop: Annotated[float, typer.Option(help="Up to this share of a history is dropped at random.")] = _DEFAULT.drop,
     drop_all: Annotated[float, typer.Option(help="Chance that a history is dropped whole.")] = _DEFAULT.drop_all,
     steps: Annotated[int, typer.Option()] = _DEFAULT.steps,
@@ -69,6 +80,7 @@ def train_command(
         input_encoder=input_encoder,
         template=template.replace("\\n", "\n"),
         max_input_tokens=max_input_tokens,
+        bloggers=bloggers,
         drop=drop,
         drop_all=drop_all,
         steps=steps,
@@ -78,10 +90,12 @@ def train_command(
         device=device,
         bf16=bf16,
     )
-    folders, shares = _parse_tasks(tasks)
+    if fold_llm and len(fold_llm) != FOLDS:
+        raise typer.BadParameter(f"expected --fold-llm {FOLDS} times, once a fold, got it {len(fold_llm)} times")
+    folders, shares = parse_tasks(tasks)
     out.mkdir(parents=True, exist_ok=True)
     encoder_options = EncoderOptions(pooling=pooling, prefix=prefix, max_tokens=max_tokens)
-    trainer = Trainer(llm, encoder, encoder_options, options, out)
+    trainer = Trainer(llm, encoder, encoder_options, options, out, fold_llm or ())
     trainer.run(trainer.examples(folders, "train"), shares)
     losses = {task: trainer.evaluate(examples) for task, examples in trainer.examples(folders, "dev").items()}
     (out / "dev_loss.json").write_text(json.dumps(losses, indent=2) + "\n")
@@ -89,7 +103,8 @@ def train_command(
         typer.echo(f"{task}: {loss:.4f} nats an answer on dev")
 
 
-def _parse_tasks(tasks: list[str]) -> tuple[list[Path], dict[str, float]]:
+def parse_tasks(tasks: list[str]) -> tuple[list[Path], dict[str, float]]:
+    """Folders and shares by name of "FOLDER=SHARE"; the share is 1 where none is given."""
     folders, shares = [], {}
     for task in tasks:
         name, _, share = task.partition("=")

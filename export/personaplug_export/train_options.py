@@ -35,6 +35,8 @@ class TrainOptions:
     """longer requests are cut at their end, the template's own words kept"""
     max_items: int = 512
     """the last items of a history that are read"""
+    bloggers: int = 600
+    """of a folder of posts, so many users are trained on"""
     drop: float = 0.5
     """up to this share of a history is dropped at random"""
     drop_all: float = 0.1

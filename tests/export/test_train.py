@@ -11,6 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the [export] extra")
 
+from personaplug_edge.evaluate.data import Example  # noqa: E402
+from personaplug_export.ablate import Setting, run_variant, table  # noqa: E402
+from personaplug_export.examples import Examples  # noqa: E402
+from personaplug_export.folds import fold_of  # noqa: E402
+from personaplug_export.label_choice import choose_label  # noqa: E402
 from personaplug_export.train import Trainer, TrainOptions  # noqa: E402
 from personaplug_export.vectors import EncoderOptions  # noqa: E402
 
@@ -85,6 +90,7 @@ def write_task(folder: Path) -> None:
             questions.append({**facts, "input": word, "short_input": f"question {word}", "output": color})
     for name, rows in (("users", users), ("questions", questions)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "labels.json").write_text(json.dumps(["red", "blue"]))
 
 
 def trainer(folders: dict[str, Path], out: Path, options: TrainOptions = OPTIONS) -> Trainer:
@@ -161,6 +167,65 @@ def test_the_llm_and_the_behavior_encoder_stay_as_they_are(folders: dict[str, Pa
             assert torch.equal(value, frozen[name]), name
     assert not torch.equal(next(run.input_encoder.model.parameters()), query_before)
     assert (tmp_path / "full" / "input_encoder" / "config.json").exists()
+
+
+def test_each_fold_of_users_learns_from_the_llm_that_has_not_read_it(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, steps=12)
+    (tmp_path / "folds").mkdir()
+    folds = (folders["llm"], folders["llm"])
+    run = Trainer(
+        folders["llm"], folders["encoder"], EncoderOptions(pooling="mean"), options, tmp_path / "folds", folds
+    )
+    taught: list[tuple[int, set[int]]] = []
+    original = run.loss
+
+    def watched(examples: Examples, questions: list[Example], order: object, **rest: object) -> torch.Tensor:
+        llm = run._llm_of(questions, np.random.default_rng(0))
+        taught.append((run.fold_llms.index(llm), {fold_of(q.user_id) for q in questions}))
+        return original(examples, questions, order, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "loss", watched)
+    run.run(run.examples([folders["news_category"]], "train"), {})
+    assert len(taught) == 12 and all(folds == {llm} for llm, folds in taught)
+    assert {llm for llm, _ in taught} == {0, 1}
+    dev = run.examples([folders["news_category"]], "dev")["news_category"].questions
+    assert run._llm_of(dev, None) is run.llm
+
+
+def test_variants_are_trained_once_and_compared_by_user(folders: dict[str, Path], tmp_path: Path) -> None:
+    setting = Setting(
+        folders=[folders["news_category"]],
+        shares={},
+        llm=folders["llm"],
+        fold_llms=(),
+        encoder=folders["encoder"],
+        encoder_options=EncoderOptions(pooling="mean"),
+        options=OPTIONS,
+    )
+    results = {
+        name: run_variant(setting, changes, tmp_path / name)
+        for name, changes in {"base": {}, "blind": {"with_output": False}}.items()
+    }
+    assert run_variant(setting, {}, tmp_path / "base") == results["base"]
+    rows = {name: tasks["news_category"] for name, tasks in results.items()}
+    # Without what the users answered nothing tells them apart: another's history is as good.
+    assert all(row["wrong_nll"] > row["nll"] + 0.5 for row in rows["base"])
+    assert all(abs(row["wrong_nll"] - row["nll"]) < 1e-4 for row in rows["blind"])
+    text = table(results)
+    assert "| base |" in text and "+0.000 [+0.000, +0.000]" in text and "| blind |" in text
+    assert [line.count("|") for line in text.splitlines() if line.startswith("|")] == [7] * 4
+
+
+def test_the_chosen_label_is_the_likeliest(folders: dict[str, Path], tmp_path: Path) -> None:
+    run = trainer(folders, tmp_path / "plug")
+    examples = run.examples([folders["news_category"]], "dev")["news_category"]
+    labels = ["red", "blue", "sky sea", "fox"]
+    for question in examples.questions[:6]:
+        with torch.no_grad():
+            losses = [run.loss(examples, [replace(question, gold=label)], None, each=True).item() for label in labels]
+        assert choose_label(run, examples, question, labels) == labels[int(np.argmin(losses))]
 
 
 def test_lamp_files_are_read_as_they_are(folders: dict[str, Path], tmp_path: Path) -> None:

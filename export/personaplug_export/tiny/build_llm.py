@@ -16,7 +16,8 @@ from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
 
 RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
-TASK_STEPS = 700
+TASK_STEPS = 800
+FOLD_STEPS = 500
 TASK_TOKENS = 4_096
 SHARES = {
     "news_category": 13_000,
@@ -24,6 +25,7 @@ SHARES = {
     "email_subject": 5_000,
     "product_rating": 1_400,
     "film_rating": 6_000,
+    "blog_continuation": 5_000,
 }
 """Examples an epoch, by task; a task with more is sampled, one with fewer repeats."""
 
@@ -44,11 +46,13 @@ def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: i
     return kept[:count]
 
 
-def examples(data: Path, tokenizer_path: Path, seed: int = 0) -> list[tuple[list[int], list[int]]]:
+def examples(
+    data: Path, tokenizer_path: Path, seed: int = 0, without_fold: int | None = None
+) -> list[tuple[list[int], list[int]]]:
     """The token ids of one epoch of task examples."""
     tokenizer, order = load_tokenizer(tokenizer_path), np.random.default_rng(seed)
     chosen: list[tuple[list[int], list[int]]] = []
-    for task, pairs in corpus.task_examples(data).items():
+    for task, pairs in corpus.task_examples(data, without_fold).items():
         picks: Iterator[int] = iter(np.resize(order.permutation(len(pairs)), SHARES[task]).tolist())
         chosen += [llm.encode_example(tokenizer.encode, *pairs[i]) for i in picks]
     return chosen
@@ -73,9 +77,28 @@ def build_llm(data: Path, out: Path, *, raw_tokens: int = RAW_TOKENS, device: st
         stage = llm.Stage(name="raw", steps=len(tokens) // (RAW_ROWS * llm.CONTEXT), lr=5e-3)
         llm.train_stage(model, llm.raw_batches(tokens, RAW_ROWS, seed=1), stage, checkpoint)
         model.save_pretrained(raw_done)
-    stage = llm.Stage(name="tasks", steps=TASK_STEPS, lr=1e-3, warmup=50)
-    batches = llm.task_batches(examples(data, tokenizer_path), TASK_TOKENS, seed=2)
-    llm.train_stage(model, batches, stage, checkpoint)
+    return _tune(model, data, tokenizer_path, target, llm.Stage(name="tasks", steps=TASK_STEPS, lr=1e-3, warmup=50))
+
+
+def build_fold_llm(data: Path, out: Path, fold: int, *, device: str = "cpu") -> Path:
+    """Tunes the raw LLM of :func:`build_llm` on the users outside of ``fold`` alone: ``out/llm-without-FOLD``.
+
+    The plug learns the users of that fold from it: from an LLM that has their answers by heart it would learn that a
+    history is not needed.
+    """
+    target = out / f"llm-without-{fold}"
+    if (target / "config.json").exists():
+        return target
+    model = LlamaForCausalLM.from_pretrained(out / "raw").to(device)
+    stage = llm.Stage(name=target.name, steps=FOLD_STEPS, lr=1e-3, warmup=50)
+    return _tune(model, data, out / "tokenizer.model", target, stage, fold)
+
+
+def _tune(
+    model: LlamaForCausalLM, data: Path, tokenizer_path: Path, target: Path, stage: llm.Stage, fold: int | None = None
+) -> Path:
+    batches = llm.task_batches(examples(data, tokenizer_path, without_fold=fold), TASK_TOKENS, seed=2)
+    llm.train_stage(model, batches, stage, target.with_suffix(".checkpoint"))
     model.save_pretrained(target)
     write_tokenizer(target, tokenizer_path)
     return target

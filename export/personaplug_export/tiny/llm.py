@@ -22,6 +22,7 @@ from personaplug_export.tiny.tokenizer import VOCABULARY
 
 IGNORE = -100
 CONTEXT = 256
+LONGEST_ANSWER = 64
 BatchStream = Iterator[tuple[Tensor, Tensor]]
 
 
@@ -98,8 +99,8 @@ def pad_examples(pairs: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tens
 
 
 def encode_example(tokenize: Callable[[str], list[int]], request: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a request with its start token, cut in the middle to fit, and of its answer with its end token."""
-    answer_ids = tokenize(answer)[:64] + [2]
+    """Token ids of a request with its start token, and of its answer with its end token, each cut to fit."""
+    answer_ids = [*tokenize(answer), 2][:LONGEST_ANSWER]
     mark = tokenize("x" + ANSWER)[1:]
     request_ids = tokenize(request)[: 300 - len(mark)]
     return [1, *request_ids, *mark], answer_ids

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import PersonaPlugError
-from .blogs import is_blog, read_blog
+from .blogs import USERS, is_blog, read_blog
 from .data import Task
 from .lamp import find_lamp, read_lamp
 from .longlamp import find_longlamp, read_longlamp
@@ -14,11 +14,18 @@ from .questions import is_task, read_task
 
 
 def read_tasks(
-    folder: Path, names: Sequence[str] = (), split: str = "dev", *, short: bool = True, limit: int = 0
+    folder: Path,
+    names: Sequence[str] = (),
+    split: str = "dev",
+    *,
+    short: bool = True,
+    limit: int = 0,
+    bloggers: int = USERS,
 ) -> Iterator[Task]:
     """Yields the tasks of a folder one after the other, those named or all that have questions, in alphabetic order.
 
-    A name is that of the task's folder; "LaMP-4" and "LaMP_4" are the same.
+    A name is that of the task's folder; "LaMP-4" and "LaMP_4" are the same. Of a folder of posts so many ``bloggers``
+    are asked (0: all).
 
     Raises PersonaPlugError where there are none, or one named is missing, before anything is read.
     """
@@ -32,21 +39,21 @@ def read_tasks(
             f"expected {expected} in {folder}, found {known}: a task is a folder with users.jsonl"
             f" and questions.jsonl, LaMP's {split}_questions.json and {split}_outputs.json, or LongLaMP's {split}.json"
         )
-    return (_read(found[name], split, short, limit) for name in sorted(found) if not names or name in wanted)
+    return (_read(found[name], split, short, limit, bloggers) for name in sorted(found) if not names or name in wanted)
 
 
 def _has_questions(path: Path, split: str) -> bool:
     return is_task(path) or bool(find_lamp(path, split) or find_longlamp(path, split)) or is_blog(path)
 
 
-def _read(path: Path, split: str, short: bool, limit: int) -> Task:
+def _read(path: Path, split: str, short: bool, limit: int, bloggers: int) -> Task:
     if is_task(path):
         return read_task(path, split, short=short, limit=limit)
     if find_lamp(path, split):
         return read_lamp(path, split, limit=limit)
     if find_longlamp(path, split):
         return read_longlamp(path, split, limit=limit)
-    return read_blog(path, split, short=short, limit=limit)
+    return read_blog(path, split, short=short, limit=limit, sample=bloggers)
 
 
 def _name(path: Path) -> str:
