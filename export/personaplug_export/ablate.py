@@ -16,7 +16,7 @@ import torch
 import typer
 
 from personaplug_edge.evaluate.bootstrap import Estimate, UserBootstrap
-from personaplug_edge.evaluate.data import Task
+from personaplug_edge.evaluate.data import Example, Task
 from personaplug_edge.evaluate.discover import read_tasks
 from personaplug_edge.evaluate.methods import wrong_history
 from personaplug_edge.evaluate.metrics import Prediction, metrics_of
@@ -43,8 +43,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "contrast with another user": {"contrast": 0.5},
     "input encoder trained whole": {"input_encoder": "full"},
     "LLM tuned on the same questions": {"cross_fit": False},
+    "trained and asked without histories": {"drop_all": 1.0},
 }
-"""Changes to the base by name; ``cross_fit`` is whether the LLMs of the folds are used."""
+"""Changes to the base by name; ``cross_fit`` is whether the LLMs of the folds are used. The last is the control: what
+rows that are the same for everybody bring (instruction and cold-start rows)."""
+
+BARE = "bare LLM"
+"""The row without any plug."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +65,9 @@ class Setting:
     options: TrainOptions
 
 
-def run_variant(setting: Setting, changes: Mapping[str, Any], out: Path) -> dict[str, list[dict[str, Any]]]:
+def run_variant(
+    setting: Setting, changes: Mapping[str, Any], out: Path, kind: type[Trainer] = Trainer
+) -> dict[str, list[dict[str, Any]]]:
     """Trains and evaluates one variant in ``out``; the predictions of each task, also kept in ``predictions.json``."""
     kept = out / "predictions.json"
     if kept.exists():
@@ -69,27 +76,42 @@ def run_variant(setting: Setting, changes: Mapping[str, Any], out: Path) -> dict
     out.mkdir(parents=True, exist_ok=True)
     fold_llms = setting.fold_llms if changes.get("cross_fit", True) else ()
     options = replace(setting.options, **{key: value for key, value in changes.items() if key != "cross_fit"})
-    trainer = Trainer(setting.llm, setting.encoder, setting.encoder_options, options, out, fold_llms)
+    trainer = kind(setting.llm, setting.encoder, setting.encoder_options, options, out, fold_llms)
     _share_vectors(out)
     trainer.run(trainer.examples(setting.folders, "train"), dict(setting.shares))
     tasks = [task for folder in setting.folders for task in read_tasks(folder, split="dev")]
     examples = trainer.examples(setting.folders, "dev")
-    answers = {task.name: evaluate(trainer, task, examples[task.name]) for task in tasks}
+    history = options.drop_all < 1
+    answers = {task.name: evaluate(trainer, task, examples[task.name], history=history) for task in tasks}
     kept.write_text(json.dumps(answers) + "\n")
     return answers
 
 
+def run_bare(setting: Setting, out: Path) -> dict[str, list[dict[str, Any]]]:
+    """The predictions of the LLM without a plug, as those of :func:`run_variant`."""
+    bare = replace(setting, options=replace(setting.options, steps=0, instruction_rows=0), fold_llms=())
+
+    class Bare(Trainer):
+        def rows(self, examples: Examples, questions: Sequence[Example], *_: Any, **__: Any) -> torch.Tensor:
+            return torch.zeros(len(questions), 0, self.plug.config.embedding_width, device=self.options.device)
+
+    return run_variant(bare, {}, out, Bare)
+
+
 @torch.no_grad()
-def evaluate(trainer: Trainer, task: Task, examples: Examples, batch: int = 32) -> list[dict[str, Any]]:
-    """Of each question: the NLL of its answer with its own history and another user's, and of a label task the label
-    that is the likeliest.
+def evaluate(
+    trainer: Trainer, task: Task, examples: Examples, *, history: bool = True, batch: int = 32
+) -> list[dict[str, Any]]:
+    """Of each question: the NLL of its answer with its own history (if any is wanted) and another user's, and of a
+    label task the label that is the likeliest.
     """
     questions = sorted(examples.questions, key=lambda q: len(q.input) + len(q.gold))
-    others = [replace(q, history=wrong_history(task, q)) for q in questions]
+    others = [replace(q, history=wrong_history(task, q) if history else ()) for q in questions]
+    owners = questions if history else others
     examples.learn(others)
     found = []
     for start in range(0, len(questions), batch):
-        part, wrong = questions[start : start + batch], others[start : start + batch]
+        part, wrong = owners[start : start + batch], others[start : start + batch]
         own_nll = trainer.loss(examples, part, None, each=True).tolist()
         wrong_nll = trainer.loss(examples, part, None, each=True, owners=wrong).tolist()
         labels = [choose_label(trainer, examples, q, task.labels) if task.labels else "" for q in part]
@@ -163,7 +185,7 @@ def ablate_command(
         options=TrainOptions(steps=steps, seed=seed, max_input_tokens=max_input_tokens),
     )
     chosen = {name: VARIANTS[name] for name in VARIANTS if name == "base" or not variant or name in variant}
-    results = {}
+    results = {BARE: run_bare(setting, out / "bare")}
     for name, changes in chosen.items():
         if "cross_fit" in changes and not fold_llm:
             continue

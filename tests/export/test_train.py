@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the [export] extra")
 
 from personaplug_edge.evaluate.data import Example  # noqa: E402
-from personaplug_export.ablate import Setting, run_variant, table  # noqa: E402
+from personaplug_export.ablate import BARE, Setting, run_bare, run_variant, table  # noqa: E402
 from personaplug_export.examples import Examples  # noqa: E402
 from personaplug_export.folds import fold_of  # noqa: E402
 from personaplug_export.label_choice import choose_label  # noqa: E402
@@ -213,9 +213,13 @@ def test_variants_are_trained_once_and_compared_by_user(folders: dict[str, Path]
     # Without what the users answered nothing tells them apart: another's history is as good.
     assert all(row["wrong_nll"] > row["nll"] + 0.5 for row in rows["base"])
     assert all(abs(row["wrong_nll"] - row["nll"]) < 1e-4 for row in rows["blind"])
+    results[BARE] = run_bare(setting, tmp_path / "bare")
+    bare = results[BARE]["news_category"]
+    assert all(row["wrong_nll"] == row["nll"] for row in bare)
+    assert sum(row["nll"] for row in bare) > sum(row["nll"] for row in rows["base"])
     text = table(results)
     assert "| base |" in text and "+0.000 [+0.000, +0.000]" in text and "| blind |" in text
-    assert [line.count("|") for line in text.splitlines() if line.startswith("|")] == [7] * 4
+    assert [line.count("|") for line in text.splitlines() if line.startswith("|")] == [7] * 5
 
 
 def test_the_chosen_label_is_the_likeliest(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
 
 RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
-TASK_STEPS = 800
-FOLD_STEPS = 500
+TASK_STEPS = 700
+FOLD_STEPS = 350
 TASK_TOKENS = 4_096
 SHARES = {
     "news_category": 13_000,
