@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from personaplug_export.bundle_export import BundleOptions, export_bundle
+from personaplug_export.folds import FOLDS
 from personaplug_export.gguf_export import export_gguf
 from personaplug_export.model_card import ModelCard
 from personaplug_export.onnx_encoder import EncoderOptions as ExportOptions
 from personaplug_export.onnx_encoder import export_encoder
 from personaplug_export.tiny.build_encoder import build_encoder
-from personaplug_export.tiny.build_llm import RAW_TOKENS, build_llm
+from personaplug_export.tiny.build_llm import RAW_TOKENS, build_fold_llm, build_llm
 from personaplug_export.tiny.encoder import MAX_TOKENS
 from personaplug_export.train import Trainer
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions
 
-SHARES = {"news_category": 3.0, "news_headline": 1.0, "email_subject": 1.0, "product_rating": 0.5}
+SHARES = {"news_category": 3.0, "news_headline": 1.0, "email_subject": 1.0, "product_rating": 0.5, "blog_posts": 1.0}
 """How often the plug sees each task."""
 
 PLUG = TrainOptions(steps=1_500, max_input_tokens=160)
 
 CARD = ModelCard(
-    summary="A reference bundle: a Llama-shaped LLM of 7.2M parameters, a sentence encoder of 7M, and a plug for four "
+    summary="A reference bundle: a Llama-shaped LLM of 7.2M parameters, a sentence encoder of 7M, and a plug for five "
     "tasks. It shows that the runtime works, offline, and lets every figure be measured again; it is no assistant.",
     data="LLM: blog posts of the Blog Authorship Corpus (Schler et al. 2006), film reviews (Maas et al. 2011), "
     "HuffPost news (2018-2022), AESLC e-mails (CC BY-NC-SA 4.0), Amazon reviews 2023; then news category, "
-    "news headline, e-mail subject and product rating as tasks. Encoder: the same texts, with the vectors of "
-    "all-MiniLM-L6-v2 (Apache-2.0) as the target. Plug: the training questions of the four tasks. "
-    "No dev item was read.",
-    intended_use="Research and demonstration, non-commercial. Requests in the four wordings it knows: 'category of "
-    "article: ...', 'headline of article: ...', 'subject of email: ...', 'score of review: ...'.",
+    "news headline, e-mail subject, product rating and the continuation of posts as tasks. Encoder: the same texts, "
+    "with the vectors of all-MiniLM-L6-v2 (Apache-2.0) as the target. Plug: the training questions of the five tasks, "
+    "learned from two more LLMs, each tuned on half of the users alone, about the other half. No dev item was read.",
+    intended_use="Research and demonstration, non-commercial. Requests in the five wordings it knows: 'category of "
+    "article: ...', 'headline of article: ...', 'subject of email: ...', 'score of review: ...', 'continuation of "
+    "post: ...'.",
     limits="English only. What it writes freely is often wrong or nonsense: it has read some millions of words, not "
     "trillions. It repeats the biases of its sources. The recipe's default is 26M raw tokens; where fewer are stated "
     "below, the run was cut short, and so was its learning-rate schedule.",
@@ -53,8 +57,9 @@ def tiny_command(
 ) -> None:
     """Builds the reference bundle."""
     llm = build_llm(data, out, raw_tokens=raw_tokens, device=device)
+    fold_llms = [build_fold_llm(data, out, fold, device=device) for fold in range(FOLDS)]
     encoder = build_encoder(data, teacher, out)
-    plug = build_plug(data, llm, encoder, out / "plug", device)
+    plug = build_plug(data, llm, fold_llms, encoder, out / "plug", device)
     export_encoder(encoder, out / "onnx", ExportOptions(pooling="mean", max_tokens=MAX_TOKENS, precision="int8"))
     gguf = out / "llm.gguf"
     export_gguf(llm, gguf, kind="q8_0")
@@ -76,12 +81,13 @@ def tiny_command(
     typer.echo(f"{bundle.folder}: {sum(p.stat().st_size for p in bundle.folder.iterdir()) / 1e6:.1f} MB")
 
 
-def build_plug(data: Path, llm: Path, encoder: Path, out: Path, device: str) -> Path:
-    """Trains the plug on the four tasks and returns its folder."""
+def build_plug(data: Path, llm: Path, fold_llms: Sequence[Path], encoder: Path, out: Path, device: str) -> Path:
+    """Trains the plug on the five tasks and returns its folder."""
     if (out / "plug.json").exists():
         return out
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(llm, encoder, EncoderOptions(pooling="mean", max_tokens=MAX_TOKENS), PLUG, out)
+    options = replace(PLUG, device=device)
+    trainer = Trainer(llm, encoder, EncoderOptions(pooling="mean", max_tokens=MAX_TOKENS), options, out, fold_llms)
     trainer.run(trainer.examples([data / task for task in SHARES], "train"), SHARES)
     return out
 
