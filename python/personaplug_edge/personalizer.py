@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,14 @@ from personaplug_edge.personalize.combine import contribute
 from personaplug_edge.personalize.kept import Kept
 from personaplug_edge.personalize.method import Contribution, Request
 from personaplug_edge.personalize.past import Past, past_of
+from personaplug_edge.personalize.pplug import attribute
 from personaplug_edge.personalize.registry import ROWS_ALONE, Part, parse
 from personaplug_edge.personalize.services import Services
 from personaplug_edge.personalize.wording import LAMP_TOKENS, Wording, wording_of
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request import RequestText
 from personaplug_edge.request_options import RequestOptions
-from personaplug_edge.results import Personalized
+from personaplug_edge.results import Attribution, Personalized
 from personaplug_edge.sampling import Sampling
 from personaplug_edge.store import HistoryStore, NewItem
 from personaplug_edge.texts import check_text
@@ -42,6 +43,8 @@ ATTEMPTS = 5
 
 WORTH_KEEPING = 16
 """Positions from which on the keys and values that all users share are kept: fewer are computed as quickly."""
+
+T = TypeVar("T")
 
 Sections = list[tuple[str, Prompt]]
 """Parts of a prompt with their names in the bundle's layout."""
@@ -130,21 +133,23 @@ class Personalizer:
         assert made.persona is not None
         return made.persona
 
+    def weights(self, text: str, user: str | None, history: Sequence[NewItem] | None = None) -> tuple[Attribution, ...]:
+        """The weight of every history item for a request, oldest first; see :meth:`PersonaPlug.weights`."""
+        asked = check_text(text, "the request")
+        return _again(lambda: attribute(self.embedder, past_of(self.services, user, history), asked, None)[1])
+
     def _contribution(
         self, parts: tuple[Part, ...], asked: str, user: str | None, history: Sequence[NewItem] | None
     ) -> tuple[Past, Contribution]:
         wording = wording_of(self._bundle.manifest.prompt.template, asked)
         room = 0 if all(part.name in ROWS_ALONE for part in parts) else self._room(asked, wording)
-        for attempt in range(ATTEMPTS):
+
+        def make() -> tuple[Past, Contribution]:
             past = past_of(self.services, user, history)
             request = Request(text=asked, placed=asked, wording=wording, room=room, services=self.services)
-            try:
-                return past, contribute(parts, past, request)
-            except UnknownItemError:
-                # An item was deleted since its vector or words were read: it must not weigh in any more.
-                if attempt == ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            return past, contribute(parts, past, request)
+
+        return _again(make)
 
     def _room(self, asked: str, wording: Wording) -> int:
         """Tokens that text in front of a request may take: what the plug was trained with, or LaMP's own budget."""
@@ -180,6 +185,17 @@ class Personalizer:
             keep.append(head)
         owner = "" if user is None else owner_of(user)
         return RequestOptions(owner=owner, keep=tuple(keep), common=common, protect=head, adapter=adapter)
+
+
+def _again(make: Callable[[], T]) -> T:
+    """What ``make`` gives; anew where an item was deleted since its vector or words were read: it must not weigh in
+    any more."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return make()
+        except UnknownItemError:
+            pass
+    return make()
 
 
 def owner_of(user: str) -> str:

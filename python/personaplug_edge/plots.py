@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from .demo.runner import DemoReport
     from .results import Attribution
 
-_DPI = 150
+DPI = 150
+"""Dots an inch of a picture."""
 
 
-def _figure(width: float, height: float) -> Any:
+def empty_figure(width: float, height: float) -> Any:
     """An empty figure, width and height in inches, drawn by Agg."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,7 +31,7 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _plain(text: str, width: int, lines: int = 2) -> str:
+def plain(text: str, width: int, lines: int = 2) -> str:
     """The text for a label: wrapped, cut, and with nothing that matplotlib reads as a formula."""
     short = textwrap.shorten(" ".join(text.split()), width * lines, placeholder="...")
     return textwrap.fill(short, width).replace("$", r"\$")
@@ -38,19 +39,19 @@ def _plain(text: str, width: int, lines: int = 2) -> str:
 
 def save_attribution(attribution: Sequence[Attribution], path: Path, *, title: str = "") -> None:
     """Horizontal bars, the heaviest item on top, written to ``path`` (PNG, or what its ending names)."""
-    figure = _figure(9, 1.4 + 0.45 * max(1, len(attribution)))
+    figure = empty_figure(9, 1.4 + 0.45 * max(1, len(attribution)))
     axes = figure.add_subplot()
     names = [
-        _plain(f"{each.item.output}: {each.item.text}" if each.item.output else each.item.text, 60)
+        plain(f"{each.item.output}: {each.item.text}" if each.item.output else each.item.text, 60)
         for each in attribution
     ]
     axes.barh(range(len(names)), [each.weight for each in attribution], color="#4878a8")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("weight in the personal embedding")
-    axes.set_title(_plain(title, 80), fontsize=10, loc="left")
+    axes.set_title(plain(title, 80), fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
 
 
 def save_demo(report: DemoReport, path: Path) -> None:
@@ -60,7 +61,7 @@ def save_demo(report: DemoReport, path: Path) -> None:
 
     columns = report.columns
     colors = _label_colors(report.labels, colormaps["tab20"])
-    figure = _figure(4.2 + 1.25 * len(columns), 1.9 + 0.62 * len(report.prompts))
+    figure = empty_figure(4.2 + 1.25 * len(columns), 1.9 + 0.62 * len(report.prompts))
     axes = figure.add_subplot()
     for row in range(len(report.prompts)):
         for column, name in enumerate(columns):
@@ -82,14 +83,14 @@ def save_demo(report: DemoReport, path: Path) -> None:
                 weight="bold" if differs else "normal",
             )
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(report.prompts) - 0.5, -0.5))
-    axes.set_xticks(range(len(columns)), [_plain(_headed(name, report.about), 16, 3) for name in columns], fontsize=9)
-    axes.set_yticks(range(len(report.prompts)), [_plain(prompt, 52, 3) for prompt in report.prompts], fontsize=8)
+    axes.set_xticks(range(len(columns)), [plain(_headed(name, report.about), 16, 3) for name in columns], fontsize=9)
+    axes.set_yticks(range(len(report.prompts)), [plain(prompt, 52, 3) for prompt in report.prompts], fontsize=8)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.suptitle("The same prompts, answered for each person (framed: another answer than for nobody)", fontsize=11)
     figure.supxlabel(report.timing_line, fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
 
 
 def _label_colors(labels: Sequence[str], colors: Any) -> dict[str, tuple[float, float, float]]:

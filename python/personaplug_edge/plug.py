@@ -122,6 +122,15 @@ class PersonaPlug(Answers):
         """Which history items weigh how much for a request, by falling weight; the LLM is not run."""
         return self.personalize(text, user=user, history=history).attribution
 
+    def weights(
+        self, text: str, user: User | str, *, history: Sequence[NewItem] | None = None
+    ) -> tuple[Attribution, ...]:
+        """The weight of every history item for a request, oldest first: when, not only what; the LLM is not run.
+
+        At most the bundle's ``max_items`` latest items; none for a user without a history.
+        """
+        return self.personalizer.weights(text, user.id if isinstance(user, User) else user, history)
+
     def summarize(
         self,
         user: User | str,

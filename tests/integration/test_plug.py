@@ -56,6 +56,12 @@ def test_persona_is_attention_over_what_was_remembered(plug: PersonaPlug) -> Non
     by_text = {a.item.text: a.weight for a in made.attribution}
     assert [by_text[t] for t, _ in SPORT + NEWS] == pytest.approx(expected.weights.tolist(), rel=1e-5)
     assert sum(by_text.values()) == pytest.approx(1.0, abs=1e-5)
+    every = plug.weights(REQUEST, "anna")  # the same, oldest first
+    assert [a.item.text for a in every] == [text for text, _ in SPORT + NEWS]
+    assert [a.weight for a in every] == pytest.approx(expected.weights.tolist(), rel=1e-5)
+    inline = plug.weights(REQUEST, "nobody", history=[NewItem(*pair) for pair in SPORT + NEWS])
+    assert [a.item.text for a in inline] == [a.item.text for a in every]
+    assert plug.weights(REQUEST, "nobody") == ()
 
 
 def test_static_is_the_mean_and_the_same_for_every_request(plug: PersonaPlug) -> None:

@@ -64,6 +64,9 @@ class FakePlug:
         weighed = [Attribution(item, weight / sum(shared)) for item, weight in zip(items, shared, strict=True)]
         return tuple(sorted(weighed, key=lambda each: -each.weight))
 
+    def weights(self, text: str, user: str) -> tuple[Attribution, ...]:
+        return tuple(sorted(self.explain(text, user), key=lambda each: getattr(each.item, "id", 0)))
+
     def choose(
         self, text: str, labels: Sequence[str], *, user: str | None, persona: str, method: str | None = None
     ) -> Choice:

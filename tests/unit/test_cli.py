@@ -149,7 +149,7 @@ def test_generate_reads_stdin_and_prints_json(run: Terminal) -> None:
     run("remember", "anna", "a text", "--output", "x")
     reply = json.loads(run("generate", "-", "--user", "anna", "--json", stdin="Hello\n")[1])
     assert reply["prompt"] == "Hello" and reply["text"].endswith("Hello") and reply["persona"] == "query"
-    assert reply["attribution"] == [{"item": 1, "weight": 1.0, "text": "a text", "output": "x"}]
+    assert reply["attribution"] == [{"item": 1, "weight": 1.0, "text": "a text", "output": "x", "time": None}]
     assert reply["timings"]["embed_seconds"] == 0.001
 
 
@@ -176,6 +176,19 @@ def test_explain_draws_bars(run: Terminal, tmp_path: Path) -> None:
     assert "█" * 12 in out and "and 1 more items with" in out and "soup" not in out
     assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads(run("explain", "goals", "--user", "anna", "--json")[1])["attribution"]) == 3
+
+
+def test_explain_draws_weights_over_time(run: Terminal, tmp_path: Path) -> None:
+    for day, text in enumerate(("goals and goals", "soup for two", "goals again"), 1):
+        run("remember", "anna", text, "--output", "note", "--time", f"2026-01-0{day}")
+    picture = tmp_path / "when.png"
+    code, out, err = run("explain", "goals again", "--user", "anna", "--timeline", str(picture), "--json")
+    assert code == 0 and picture.read_bytes().startswith(b"\x89PNG")
+    assert "half of the weight lies in the newest 1 of 3 items" in err
+    assert {row["time"] for row in json.loads(out)["attribution"]} == {1767225600, 1767312000, 1767398400}
+    run.patch.setitem(sys.modules, "matplotlib.figure", None)
+    code, _, err = run("explain", "goals again", "--user", "anna", "--timeline", str(picture))
+    assert code == 1 and "[plot]" in err
 
 
 def test_stored_text_cannot_steer_the_terminal(run: Terminal) -> None:

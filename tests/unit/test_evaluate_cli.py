@@ -84,6 +84,20 @@ def test_chosen_methods_and_limit(app: typer.Typer, tmp_path: Path) -> None:
     assert (task["questions"], task["methods"]) == (2, ["none", "query"])
 
 
+def test_histories_are_cut_as_asked(app: typer.Typer, tmp_path: Path) -> None:
+    make_task(tmp_path / "t", labels=["o0", "o1"])
+    path, kept = tmp_path / "r.json", tmp_path / "kept"
+    arguments = ["--method", "none", "--lengths", "2,0,2", "--json", str(path), "--predictions", str(kept)]
+    result = CliRunner().invoke(app, ["eval", "--data", str(tmp_path / "t"), *arguments])
+    assert result.exit_code == 0, result.output
+    report = json.loads(path.read_text())
+    assert report["lengths"] == [0, 2]
+    assert {(f["method"], f["length"]) for f in report["tasks"][0]["by_history"]} == {("pplug", 0), ("pplug", 2)}
+    assert {"pplug.last-2.json", "pplug.last-2.jsonl"} <= {path.name for path in (kept / "t").iterdir()}
+    for wrong, code in ((["--lengths", "1,b"], 2), (["--lengths", "1", "--lengths-method", "none"], 1)):
+        assert CliRunner().invoke(app, ["eval", "--data", str(tmp_path / "t"), *wrong]).exit_code == code
+
+
 def test_a_mistake_is_one_line(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["eval", "--data", str(tmp_path)])
     assert result.exit_code == 1

@@ -55,6 +55,7 @@ def attribution_rows(attribution: Sequence[Attribution]) -> list[dict[str, Any]]
             "weight": each.weight,
             "text": each.item.text,
             "output": each.item.output,
+            "time": each.item.time,
         }
         for each in attribution
     ]

@@ -13,6 +13,7 @@ from .terminal import out, progress_bar, table
 
 if TYPE_CHECKING:
     from ..evaluate.report import TaskReport
+    from ..evaluate.truncated import Truncation
     from ..plug import PersonaPlug
 
 
@@ -49,6 +50,12 @@ def evaluate(
     beams: Annotated[int, typer.Option(min=1, max=32, help="Beams for free text (the paper: 4); 1: greedy.")] = 1,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the users.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    lengths: Annotated[
+        str, typer.Option(help="Ask again with so many of the latest items of each history: 0,1,2,5,10,20,50,100,200.")
+    ] = "",
+    lengths_method: Annotated[
+        list[str] | None, typer.Option(help="By these methods (pplug); may be given several times.")
+    ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(help="Keep predictions here, also as LaMP's evaluator reads them; a killed run goes on."),
@@ -68,6 +75,7 @@ def evaluate(
     from ..evaluate.runner import run_task
 
     reports = []
+    truncation = _truncation(lengths, lengths_method)
     tasks = read_tasks(data, task or (), split, short=input is Input.short, limit=limit)
     with open_plug(in_memory=True) as plug:
         about = _about(plug, split=split, input=input.value)
@@ -78,15 +86,27 @@ def evaluate(
                     "settings": about,
                     "bm25_items": bm25_items,
                     "beams": beams,
+                    "truncation": truncation,
                 }
                 run = run_task(plug, each, method or (), progress=progress, **options)
             if predictions is not None and each.kind != "continuation":  # of which nothing is generated
-                for name, answers in run.predictions.items():
+                for name, answers in run.files.items():
                     write_official(predictions / each.name, each.official or each.name, name, answers)
             reports.append(report_of(run, resamples=resamples, seed=seed))
             _show(reports[-1])
     about |= {"limit": limit, "bm25_items": bm25_items, "beams": beams, "resamples": resamples, "seed": seed}
+    about["lengths"] = truncation.lengths
     _write(reports, about, json=json, markdown=markdown, csv=csv, png=png)
+
+
+def _truncation(lengths: str, methods: list[str] | None) -> Truncation:
+    from ..evaluate.truncated import Truncation
+
+    try:
+        wanted = {int(part) for part in lengths.split(",") if part.strip()}
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers of items as --lengths 0,1,2,5, got {lengths!r}") from None
+    return Truncation(lengths=tuple(sorted(wanted)), methods=tuple(methods or ("pplug",)))
 
 
 def _about(plug: PersonaPlug, *, split: str, input: str) -> dict[str, Any]:

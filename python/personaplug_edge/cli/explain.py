@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import fsum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .bars import attribution_rows, attribution_table
 from .generate import PromptArgument, read_prompt
 from .session import open_plug, ready_user
-from .terminal import out, write_json
+from .terminal import notice, out, write_json
+
+if TYPE_CHECKING:
+    from ..results import Attribution
 
 
 def explain(
@@ -19,6 +23,9 @@ def explain(
     user: Annotated[str, typer.Option(help="The user whose history is asked.")],
     top: Annotated[int, typer.Option(min=1, help="How many items to show.")] = 10,
     png: Annotated[Path | None, typer.Option(help="Draw the bars to this file as well (needs matplotlib).")] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Draw every item's weight over time to this file (needs matplotlib).")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, with up to 50 items.")] = False,
 ) -> None:
     """Show how much each history item weighs in the user's persona for this prompt."""
@@ -26,11 +33,14 @@ def explain(
     with open_plug() as plug:
         ready_user(plug, user, "query")
         attribution = plug.explain(text, user)
+        weights = plug.weights(text, user) if timeline is not None else ()
         count = plug.store.count(user)
     if png is not None:
         from ..plots import save_attribution
 
         save_attribution(attribution[:top], png, title=text)
+    if timeline is not None and weights:
+        draw_timeline(weights, timeline, text)
     if json:
         return write_json({"prompt": text, "user": user, "attribution": attribution_rows(attribution)})
     if not attribution:
@@ -39,5 +49,15 @@ def explain(
     if count > top:
         rest = 1 - fsum(each.weight for each in attribution[:top])
         out().print(f"and {count - top} more items with {max(0.0, rest):.1%} together", style="dim")
-    if png is not None:
-        out().print(f"wrote {png}", style="dim", soft_wrap=True)
+    for path in filter(None, (png, timeline)):
+        out().print(f"wrote {path}", style="dim", soft_wrap=True)
+
+
+def draw_timeline(weights: Sequence[Attribution], path: Path, text: str) -> None:
+    """Draws the weights of a whole history, and says how new the items are that decide."""
+    from ..look.draw_timeline import save_timeline
+    from ..look.timeline import timeline_of
+
+    made = timeline_of(weights)
+    save_timeline(made, path, title=text)
+    notice(f"half of the weight lies in the newest {made.half()} of {len(weights)} items")

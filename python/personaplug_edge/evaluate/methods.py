@@ -53,6 +53,14 @@ def question_of(name: str, task: Task, example: Example, bm25_items: int = 4) ->
     return Question(method=name, history=tuple(example.history))
 
 
+def identity(name: str, bm25_items: int = 4) -> tuple[tuple[str, str], ...]:
+    """Equal for names that ask in the same way: "query" and "pplug", "bm25" and "bm25:4"."""
+    if name == WRONG_USER:
+        return ((name, ""),)
+    parts = registry.parse(f"bm25:{bm25_items}" if name == "bm25" else name)
+    return tuple((part.name, part.argument) for part in parts)
+
+
 def wrong_history(task: Task, example: Example) -> tuple[PastItem, ...]:
     """As many items of the next user who has so many; where none has, all that the richest other user has.
 

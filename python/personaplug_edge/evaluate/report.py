@@ -11,6 +11,7 @@ from .costs import Cost, cost_of
 from .lengths import LengthFigure, by_length
 from .metrics import Metric, Prediction, metrics_of
 from .runner import TaskRun
+from .truncated import HistoryFigure, by_history
 
 FORMAT = 1
 OWN = ("pplug", "query")
@@ -49,6 +50,7 @@ class TaskReport:
     differences: tuple[Difference, ...]
     costs: Mapping[str, Cost]
     by_length: tuple[LengthFigure, ...] = ()
+    by_history: tuple[HistoryFigure, ...] = ()
 
     def figure(self, method: str, metric: str) -> Estimate | None:
         """A figure; None where a method has no such metric (a vote has no likelihood)."""
@@ -87,6 +89,7 @@ def report_of(run: TaskRun, *, resamples: int = RESAMPLES, seed: int = 0) -> Tas
         ),
         costs={method: cost for method, answers in run.predictions.items() if (cost := cost_of(answers)).known},
         by_length=by_length(lengths, run.predictions, _shown(metrics), resamples=resamples, seed=seed),
+        by_history=by_history(lengths, run.truncated, _shown(metrics), bootstrap),
     )
 
 

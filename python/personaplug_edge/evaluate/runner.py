@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from ..sampling import Sampling
 from ..store import NewItem
 from .cache import with_cache
 from .data import Example, Task
-from .methods import Question, methods_for, question_of
+from .methods import Question, identity, methods_for, question_of
 from .metrics import Prediction
 from .predictions import PredictionLog, file_name
+from .truncated import Series, Truncation
 
 if TYPE_CHECKING:
     from ..plug import PersonaPlug
@@ -32,6 +33,14 @@ class TaskRun:
 
     task: Task
     predictions: Mapping[str, list[Prediction]]
+    truncated: Mapping[str, Mapping[int, list[Prediction]]] = field(default_factory=dict)
+    """the same by method and number of items for histories that were cut to their latest items"""
+
+    @property
+    def files(self) -> dict[str, list[Prediction]]:
+        """All predictions by the names that they have as files."""
+        cut = {Series(m, k).name: found for m, each in self.truncated.items() for k, found in each.items()}
+        return {**self.predictions, **cut}
 
 
 def run_task(
@@ -43,28 +52,40 @@ def run_task(
     beams: int = 1,
     predictions: Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    truncation: Truncation | None = None,
     progress: Progress | None = None,
 ) -> TaskRun:
     """Answers every question by every method, those not yet in the ``predictions`` folder.
 
     Free text is decoded greedily, or with ``beams`` beams. ``settings`` is what the predictions depend on beside these;
-    it is written into their files and checked.
+    it is written into their files and checked. ``truncation`` asks some methods again with cut histories.
     ``progress`` is called with (answers done, answers wanted). Raises what the runtime raises.
     """
     names = methods_for(task, methods)
+    every = [*(Series(name) for name in names), *(truncation.series(task) if truncation else ())]
     ask = Asker(with_cache(plug), task, bm25_items, beams)
     about = {"beams": beams, **(settings or {})}
     with ExitStack() as stack:
-        logs = {name: stack.enter_context(_log(name, task, predictions, about, bm25_items)) for name in names}
-        total, done = len(names) * len(task.examples), 0
+        logs = {each: stack.enter_context(_log(each, task, predictions, about, bm25_items)) for each in every}
+        total, done = len(every) * len(task.examples), 0
         for example in task.examples:
-            for name in names:
-                if example.id not in logs[name].done:
-                    logs[name].add(ask(name, example))
+            known: dict[tuple[object, int], Prediction] = {}
+            for each in every:
+                log, key = logs[each], (identity(each.method, bm25_items), each.items(example))
+                if example.id not in log.done:
+                    # A history that is shorter than what it is cut to has been asked before.
+                    twin = known.get(key) if each.length is not None else None
+                    log.add(twin or ask(each.method, each.cut(example)))
+                known.setdefault(key, log.done[example.id])
                 done += 1
                 if progress:
                     progress(done, total)
-    return TaskRun(task, {name: [logs[name].done[example.id] for example in task.examples] for name in names})
+    found = {each: [logs[each].done[example.id] for example in task.examples] for each in every}
+    cut: dict[str, dict[int, list[Prediction]]] = {}
+    for each, answers in found.items():
+        if each.length is not None:
+            cut.setdefault(each.method, {})[each.length] = answers
+    return TaskRun(task, {name: found[Series(name)] for name in names}, cut)
 
 
 class Asker:
@@ -125,7 +146,9 @@ class Asker:
         return request, seconds
 
 
-def _log(name: str, task: Task, folder: Path | None, settings: Mapping[str, Any], items: int) -> PredictionLog:
-    own = {"task": task.name, "method": name, **({"bm25_items": items} if name == "bm25" else {})}
-    path = folder / task.name / f"{file_name(name)}.jsonl" if folder else None
+def _log(each: Series, task: Task, folder: Path | None, settings: Mapping[str, Any], items: int) -> PredictionLog:
+    own: dict[str, Any] = {"task": task.name, "method": each.method}
+    own |= {"bm25_items": items} if each.method == "bm25" else {}
+    own |= {"history": each.length} if each.length is not None else {}
+    path = folder / task.name / f"{file_name(each.name)}.jsonl" if folder else None
     return PredictionLog(path, {**own, **settings})

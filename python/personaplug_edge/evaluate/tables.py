@@ -87,6 +87,24 @@ def length_table(report: TaskReport) -> Table:
     return [f"{TITLES[metric]} by items", *(f"{_range(f)} (n = {f.questions})" for f in groups.values())], rows
 
 
+def history_table(report: TaskReport) -> Table:
+    """A row a number of items that histories were cut to, and how many questions have so many; for each method and
+    metric a column, and one of differences to the shortest."""
+    found = {(f.method, f.metric, f.length): f for f in report.by_history}
+    if not found:
+        return [], []
+    series = list(dict.fromkeys((method, metric) for method, metric, _ in found))
+    lengths = {f.length: f.whole for f in report.by_history}
+    shortest = min(lengths)
+    headings = [[f"{m}: {TITLES[metric]}", f"minus {_items(shortest)}"] for m, metric in series]
+    rows = []
+    for length, whole in lengths.items():
+        figures = [found[method, metric, length] for method, metric in series]
+        cells = [[_cell(figure.estimate), _signed(figure.gain)] for figure in figures]
+        rows.append([_items(length), str(whole), *(cell for pair in cells for cell in pair)])
+    return ["latest items", "so many have", *(cell for pair in headings for cell in pair)], rows
+
+
 def markdown(reports: Sequence[TaskReport]) -> str:
     """All tables of every task in Markdown."""
     parts = []
@@ -100,7 +118,7 @@ def markdown(reports: Sequence[TaskReport]) -> str:
     return "\n".join([*parts, note])
 
 
-TABLES = (figure_table, difference_table, cost_table, length_table)
+TABLES = (figure_table, difference_table, cost_table, length_table, history_table)
 """All tables of a task, in the order they are shown."""
 
 
@@ -120,12 +138,19 @@ def write_csv(reports: Sequence[TaskReport], file: TextIO) -> None:
         for group in report.by_length:
             name = f"{group.metric}, {_range(group)} items"
             writer.writerow([report.task, group.method, "", name, *_numbers(group.estimate)])
+        for cut in report.by_history:
+            name = f"{cut.metric}, last {_items(cut.length)}"
+            writer.writerow([report.task, cut.method, "", name, *_numbers(cut.estimate)])
 
 
 def _range(figure: LengthFigure) -> str:
     if figure.high is None:
         return f"{figure.low}+"
     return f"{figure.low}-{figure.high}" if figure.high > figure.low else f"{figure.low}"
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'s' * (count != 1)}"
 
 
 def _cell(estimate: Estimate | None) -> str:

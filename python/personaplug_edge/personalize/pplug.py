@@ -66,15 +66,7 @@ def cold_start(embedder: UserEmbedder) -> Persona:
 
 def query(user: Past, request: Request) -> Contribution:
     """The personal embedding for this request, behind the instruction rows: the paper's method."""
-    embedder = request.services.embedder
-    found = cold_start(embedder)
-    attribution: tuple[Attribution, ...] = ()
-    if len(user) and len(past := user.arrays):
-        found = query_persona(embedder, embedder.query(request.text), past.vectors, past.projections)
-        heaviest = heaviest_places(found.weights, ATTRIBUTED)
-        # pick() raises UnknownItemError for an item deleted since the arrays were read: it must not weigh in any more.
-        items = user.pick([int(past.ids[place]) for place in heaviest])
-        attribution = tuple(Attribution(i, float(found.weights[p])) for i, p in zip(items, heaviest, strict=True))
+    found, attribution = attribute(request.services.embedder, user, request.text, ATTRIBUTED)
     return Contribution(
         instruction=True,
         persona=found.rows,
@@ -82,6 +74,22 @@ def query(user: Past, request: Request) -> Contribution:
         attribution=attribution,
         keeps=frozenset({"vectors", "projections"}),
     )
+
+
+def attribute(
+    embedder: UserEmbedder, user: Past, text: str, most: int | None
+) -> tuple[Persona, tuple[Attribution, ...]]:
+    """The personal embedding for a text, and the ``most`` items that weigh most in it, by falling weight; None: all
+    items in the order of the history, the oldest first.
+
+    Raises UnknownItemError where an item was deleted since its vector was read: it must not weigh in any more.
+    """
+    if not (len(user) and len(past := user.arrays)):
+        return cold_start(embedder), ()
+    found = query_persona(embedder, embedder.query(text), past.vectors, past.projections)
+    places = np.arange(len(past)) if most is None else heaviest_places(found.weights, most)
+    items = user.pick([int(past.ids[place]) for place in places])
+    return found, tuple(Attribution(i, float(found.weights[p])) for i, p in zip(items, places, strict=True))
 
 
 def static(user: Past, request: Request) -> Contribution:
