@@ -44,6 +44,15 @@ def ablate(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def adapt(context: typer.Context) -> None:
+    """Adapt a plug to another LLM with few examples. Options: personaplug-export adapt --help."""
+    _require_torch()
+    from personaplug_export.adapt_command import adapt_command
+
+    _delegate(adapt_command, context)
+
+
+@app.command(context_settings=PASS_ON)
 def lora(context: typer.Context) -> None:
     """Train one adapter per user (LoRA or prompt tuning). Options: personaplug-export lora --help."""
     _require_torch()

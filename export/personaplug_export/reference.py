@@ -44,17 +44,20 @@ class PlugConfig:
     """learn a decay of an item's score with its age, counted in items from the newest"""
     input_encoder: str = "head"
     """"head": a linear map on the frozen encoder's vector; "full": the input encoder itself was trained"""
+    inner_width: int = 0
+    """width between the projector's two layers; 0: H. A plug adapted to another LLM keeps that of its first one"""
 
 
 class Projector(nn.Module):
-    """Proj: Linear(d, H) - GELU - Linear(H, kH), applied to each item before the sum (eq. 5)."""
+    """Proj: Linear(d, H) - GELU - Linear(H, kH), applied to each item before the sum (eq. 5); inner H: inner_width."""
 
     def __init__(self, config: PlugConfig) -> None:
         super().__init__()
         self.shape = (config.persona_tokens, config.embedding_width)
         self.register_buffer("mean", torch.zeros(config.vector_width))
-        self.inner = nn.Linear(config.vector_width, config.embedding_width)
-        self.outer = nn.Linear(config.embedding_width, config.persona_tokens * config.embedding_width)
+        inner_width = config.inner_width or config.embedding_width
+        self.inner = nn.Linear(config.vector_width, inner_width)
+        self.outer = nn.Linear(inner_width, config.persona_tokens * config.embedding_width)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(..., d) to (..., k, H)."""

@@ -150,7 +150,7 @@ class Trainer:
 
     def run(self, train: dict[str, Examples], shares: dict[str, float]) -> None:
         """Trains to the last step, from the last checkpoint if there is one, and writes the plug to ``out``."""
-        if self.options.subtract_mean:
+        if self.options.subtract_mean and not self.plug.projector.mean.any():  # one that is adapted brings its own
             self.plug.projector.mean.copy_(population_mean(train).to(self.options.device))
         first, started, running = self._resume(), time.monotonic(), math.nan
         saved = started

@@ -21,7 +21,7 @@ def test_help_does_not_wait_for_torch() -> None:
     environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin", "COLUMNS": "120"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr
-    for command in ("train", "onnx", "gguf", "bundle", "parity", "tiny"):
+    for command in ("train", "adapt", "onnx", "gguf", "bundle", "parity", "tiny"):
         assert f" {command} " in run.stdout
 
 
@@ -60,7 +60,9 @@ def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         errors.require("torch", "transformers")
 
 
-@pytest.mark.parametrize(("command", "option"), [("train", "--persona-tokens"), ("tiny", "--raw-tokens")])
+@pytest.mark.parametrize(
+    ("command", "option"), [("train", "--persona-tokens"), ("adapt", "--from-llm"), ("tiny", "--raw-tokens")]
+)
 def test_options_of_a_command_with_torch_are_shown_through_it(command: str, option: str) -> None:
     result = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
