@@ -104,6 +104,18 @@ def test_the_query_is_trained_if_asked(folders: dict[str, Path], tmp_path: Path)
         assert not torch.equal(plug[name], old[name]), name
 
 
+def test_where_the_new_llm_knows_the_answers_those_of_the_folds_teach(folders: dict[str, Path], tmp_path: Path) -> None:
+    arguments = (folders["plug"], folders["old"], folders["other"], folders["encoder"])
+    folds = [folders["other"], folders["same"]]
+    found = Adaptation(*arguments, replace(OPTIONS, steps=2), tmp_path, folds)
+    asked: list[int] = []
+    for number, llm in enumerate(found.scratch.fold_llms):
+        llm.base_model.register_forward_hook(lambda *_, number=number: asked.append(number))
+    run(found, folders)
+    assert len(asked) == 2, "one batch a step, and none of the evaluation"
+    assert json.loads((tmp_path / "adapt.json").read_text())["fold_llms"] == [str(path) for path in folds]
+
+
 def test_a_cut_run_goes_on_to_the_same_numbers(folders: dict[str, Path], tmp_path: Path) -> None:
     options = replace(OPTIONS, steps=10)
     run(adaptation(folders, "other", tmp_path / "whole", options), folders)

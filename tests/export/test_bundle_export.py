@@ -12,6 +12,7 @@ from personaplug_edge.bundle import Bundle, EncoderPart, HeadPart
 from personaplug_edge.embedder import UserEmbedder
 from personaplug_export import bundle_export
 from personaplug_export.bundle_export import BundleOptions, export_bundle
+from personaplug_export.carry_over import fold
 from personaplug_export.errors import ExportError
 from personaplug_export.gguf_export import export_gguf
 from personaplug_export.model_card import ModelCard
@@ -65,12 +66,24 @@ def test_the_bundle_says_and_does_what_the_plug_does(
     rows = bundle.rows()
     assert np.array_equal(rows.instruction, plug.instruction.detach().numpy())
     assert np.array_equal(rows.cold_start, plug.cold_start.detach().numpy())
+    check_persona(bundle, plug)
+
+
+def test_a_plug_adapted_from_an_llm_of_another_width_is_bundled_as_any_other(
+    plug_folder: Path, make_plug: Callable[..., Plug], encoder: Path, gguf: Path, tmp_path: Path
+) -> None:
+    adapted = fold(make_plug(embedding_width=40), torch.randn(40, 64), make_plug().config.token_norm)
+    adapted.save(plug_folder)
+    check_persona(export_bundle(plug_folder, encoder, gguf, tmp_path / "bundle", OPTIONS), adapted)
+
+
+def check_persona(bundle: Bundle, plug: Plug) -> None:
+    """The persona of the runtime is the one of PyTorch."""
     embedder = UserEmbedder.from_bundle(bundle, threads=1, providers=["cpu"])
     vectors = embedder.behavior(["rain in the mountains", "tickets"])
     query = embedder.query("rain")
     with torch.inference_mode():
-        tensors = torch.from_numpy(vectors)
-        wanted = plug.persona(torch.from_numpy(query), tensors).numpy()
+        wanted = plug.persona(torch.from_numpy(query), torch.from_numpy(vectors)).numpy()
     found = embedder.aggregate(query, vectors, embedder.project(vectors)).persona
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
