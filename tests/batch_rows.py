@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def make_rows(count: int, *, seed: int = 0, bad: bool = True) -> list[dict[str, 
             row = chance.choice([{"prompt": " "}, {"id": "x"}, {"prompt": "a", "prmpt": "b"}])
         rows.append(row)
     return rows
+
+
+def with_methods(rows: list[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows with methods by turns, in place of their personas."""
+    found = []
+    for number, row in enumerate(rows):
+        rest = {name: value for name, value in row.items() if name != "persona"}
+        found.append({**rest, "user": row.get("user", "ben"), "method": methods[number % len(methods)]})
+    return found
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -11,6 +11,14 @@ namespace {
 
 constexpr size_t kChecked = 4096; // files whose check is remembered
 
+// llama.cpp notes every adapter with its model, in a set that nothing guards: engines of several threads may share one.
+std::mutex registering;
+
+void free_adapter(llama_adapter_lora *adapter) {
+    std::lock_guard<std::mutex> lock(registering);
+    llama_adapter_lora_free(adapter);
+}
+
 struct Close {
     void operator()(std::FILE *file) const { std::fclose(file); }
 };
@@ -93,6 +101,7 @@ AdapterHold AdapterStore::hold(const AdapterRef &file) {
     clear_log();
     llama_adapter_lora *handle = nullptr;
     try {
+        std::lock_guard<std::mutex> lock(registering);
         handle = llama_adapter_lora_init_from_file_ptr(model_->handle(), source.get());
     } catch (const std::exception &failure) {
         throw AdapterError("cannot load the adapter " + file->path + ": " + failure.what());
@@ -100,7 +109,7 @@ AdapterHold AdapterStore::hold(const AdapterRef &file) {
     if (handle == nullptr) {
         throw AdapterError("cannot load the adapter " + file->path + ": " + logged_errors("llama.cpp gave no reason"));
     }
-    loaded_.push_front({file->digest, AdapterHold(handle, llama_adapter_lora_free), file->bytes});
+    loaded_.push_front({file->digest, AdapterHold(handle, free_adapter), file->bytes});
     std::lock_guard<std::mutex> lock(mutex_);
     ++stats_.loads;
     ++stats_.count;

@@ -45,8 +45,7 @@ struct AdapterStats {
 };
 
 // Threads: add(), find() and stats() may be called from any thread and wait for no decode. hold() and the end of the
-// store belong to the engine, under its lock: llama.cpp registers adapters with the model. Engines that share a Model
-// must not both load adapters.
+// store belong to the engine, under its lock. Engines that share a Model may each load adapters.
 class AdapterStore {
   public:
     // `capacity`: bytes of what is loaded; what is in use may exceed it. `before_free` makes every context let go.

@@ -105,6 +105,14 @@ class AdapterFolder:
             raise AdapterError(f"{path}: expected {entry.bytes} bytes, found {found}; train the user's adapter anew")
         return path
 
+    @property
+    def digest(self) -> str:
+        """Of the folder as its index tells it: equal for equal files of the same users, whenever they were made."""
+        content = hashlib.sha256(json.dumps(asdict(self.base)).encode())
+        for entry in sorted(self._entries.values(), key=lambda entry: entry.file):
+            content.update(f"{entry.file} {entry.sha256}\n".encode())
+        return content.hexdigest()[:16]
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -118,6 +118,8 @@ class Personalizer:
             hints=made.sampling,
             votes=made.votes,
             kept=Kept(made.keeps, past, self.services, made.bytes_kept),
+            front=made.front,
+            text=asked if made.text is None else made.text,
             head=_positions(sections, before=("prompt",)),
             options=self._options(sections, stored, parts, made.adapter or ""),
             user=stored,

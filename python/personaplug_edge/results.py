@@ -56,6 +56,10 @@ class Personalized:
     """weight of each label, of a method that asks no LLM and makes no prompt"""
     kept: Kept | None = None
     """what must be kept of the user for this method"""
+    front: str = ""
+    """text that methods put in front of the request"""
+    text: str = ""
+    """the request as methods left it"""
     head: int = 0
     """positions in front of the request's own text: start token, instruction rows, persona rows"""
     options: RequestOptions = RequestOptions()

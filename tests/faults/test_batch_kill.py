@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_rows import make_rows, read_lines, write_rows
+from batch_rows import make_rows, read_lines, with_methods, write_rows
+from models.adapters import make_adapters
 from models.onnx_models import make_bundle
 from personaplug_edge import BatchOptions, PersonaPlug, generate_batch
 from personaplug_edge.errors import BatchError, StoreError
@@ -80,6 +81,32 @@ def test_killed_again_and_again_gives_what_an_unbroken_run_gives(
     assert broken.read_bytes() == whole.read_bytes()
     assert read_lines(Path(f"{broken}.bad.jsonl")) == read_lines(Path(f"{whole}.bad.jsonl"))
     assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob("*.ledger"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_killed_with_methods_and_adapters_gives_what_an_unbroken_run_gives(
+    folder: Path, store: Path, tmp_path: Path
+) -> None:
+    methods = ("lora", "bm25:1", "pplug+recency:1", "lora+pplug", "prompt-tuning", "no-such", "dense:1", "vote")
+    rows = with_methods(make_rows(96), methods)
+    for row in rows[::3]:
+        del row["method"]  # the run's
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    more = ("--adapters", str(make_adapters(tmp_path / "adapters", folder)), "--method", "lora+random:1")
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    assert start(folder, store, source, whole, *more).wait() == 3
+    for lines in (3, 7, 10):
+        process = start(folder, store, source, broken, *more)
+        wait_for_groups(process, broken, lines)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    refused = start(folder, store, source, broken, *more[:2])
+    assert "begun with another method;" in refused.communicate()[1] and refused.returncode == 1
+    last = start(folder, store, source, broken, *more)
+    assert last.wait() == 3 and "rows were done before" in last.communicate()[0]
+    assert broken.read_bytes() == whole.read_bytes()
+    assert read_lines(Path(f"{broken}.bad.jsonl")) == read_lines(Path(f"{whole}.bad.jsonl"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models import gguf_llama, gguf_lora
+from models.adapters import make_adapters
 from models.onnx_models import make_bundle
 from personaplug_edge import NewItem, PersonaPlug, Sampling
-from personaplug_edge.adapters import INDEX, AdapterBase, AdapterEntry, AdapterFolder, AdapterWriter, Kind, file_name
-from personaplug_edge.bundle import Bundle
+from personaplug_edge.adapters import INDEX, AdapterFolder, file_name
 from personaplug_edge.errors import AdapterError, MethodError
 from personaplug_edge.evaluate.data import Example, PastItem, Task
 from personaplug_edge.evaluate.runner import run_task
@@ -29,29 +26,10 @@ def folder(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundle") / "random", llm_file=tiny_gguf, name="random", tokens=2)
 
 
-def add(writer: AdapterWriter, user: str, kind: Kind, content: bytes) -> None:
-    digest = hashlib.sha256(content).hexdigest()
-    entry = AdapterEntry(
-        user=user, kind=kind, file=file_name(user, kind), bytes=len(content), sha256=digest, rank=4,
-        training_seconds=2.5, items=3, loss=1.0,
-    )  # fmt: skip
-    writer.add(entry, content)
-
-
 @pytest.fixture(scope="module")
 def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LoRAs of anna and ben, rows of anna."""
-    out = tmp_path_factory.mktemp("adapters")
-    manifest = Bundle.load(folder).manifest
-    llm = manifest.files[manifest.llm.file].sha256
-    writer = AdapterWriter(out, AdapterBase(weights="0" * 64, gguf=llm, architecture="llama", width=64))
-    for seed, user in enumerate(("anna", "ben")):
-        path = gguf_lora.write_lora(out / "made", gguf_lora.random_lora(gguf_llama.Shape(), seed=seed))
-        add(writer, user, "lora", path.read_bytes())
-    file = io.BytesIO()
-    np.save(file, np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32))
-    add(writer, "anna", "prompt", file.getvalue())
-    return out
+    return make_adapters(tmp_path_factory.mktemp("adapters"), folder)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 from batch_rows import make_rows, read_lines, write_rows
 from models.onnx_models import make_bundle
 from personaplug_edge import BadRow, BatchOptions, BatchResult, NewItem, PersonaPlug, Sampling, cli, generate_batch
-from personaplug_edge.batch.embed import encode_queries, persona_digest
+from personaplug_edge.batch.embed import persona_digest
+from personaplug_edge.batch.vectors import encode_queries
 from personaplug_edge.bundle import PromptPart
 from personaplug_edge.errors import BatchError, MissingExtraError
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from batch_rows import make_rows, read_lines, write_rows
+from batch_rows import make_rows, read_lines, with_methods, write_rows
+from models.adapters import make_adapters
 from models.onnx_models import make_bundle
 from personaplug_edge import BadRow, BatchOptions, BatchResult, PersonaPlug, generate_batch
 from personaplug_edge.batch import RayOptions
@@ -82,6 +85,23 @@ def test_a_group_that_kills_every_worker_ends_the_run(monkeypatch: pytest.Monkey
     worker._begin(other)
     counted.end(other.key)
     assert counted.begin(other.key) == 1
+
+
+def test_a_worker_by_itself_answers_by_methods_as_a_local_run(
+    monkeypatch: pytest.MonkeyPatch, plug: PersonaPlug, tmp_path: Path
+) -> None:
+    trained = make_adapters(tmp_path / "adapters", plug.bundle.folder)
+    methods = ("lora", "bm25:1", "lora+pplug", "prompt-tuning", "no-such", "dense:1", "vote")
+    rows = with_methods(make_rows(16), methods)
+    nothing = SimpleNamespace(remote=lambda key: 1)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda value: value))
+    attempts = SimpleNamespace(begin=nothing, end=nothing)
+    worker = Actor(str(plug.bundle.folder), plug.store.path, OPTIONS, attempts, str(trained))
+    made = [worker({"group": [pickle.dumps(group)]})["answered"][0] for group in RowSource(rows).groups(8)]
+    found = [outcome for packed in made for outcome in pickle.loads(packed)[1]]
+    with PersonaPlug.load(plug.bundle.folder, threads=1, store=plug.store.path, adapters=trained) as adapted:
+        assert found == list(generate_batch(adapted, rows, options=OPTIONS))
+    assert {type(outcome) for outcome in found} == {BadRow, BatchResult}
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +187,20 @@ def test_a_run_begun_here_goes_on_with_ray(ray: Any, plug: PersonaPlug, tmp_path
     summary = generate_batch(plug, source, output, options=OPTIONS, ray=TWO)
     assert summary.resumed >= 16 and output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert len(read_lines(output)) == summary.rows
+
+
+def test_methods_and_adapters_are_those_of_a_local_run(ray: Any, plug: PersonaPlug, tmp_path: Path) -> None:
+    trained = make_adapters(tmp_path / "adapters", plug.bundle.folder)
+    methods = ("lora", "bm25:1", "lora+pplug", "prompt-tuning", "no-such", "dense:1", "vote")
+    source = write_rows(tmp_path / "rows.jsonl", with_methods(make_rows(40), methods))
+    outputs = [tmp_path / name for name in ("local.jsonl", "ray.jsonl", "path.jsonl")]
+    with PersonaPlug.load(plug.bundle.folder, threads=1, store=plug.store.path, adapters=trained) as adapted:
+        generate_batch(adapted, source, outputs[0], options=OPTIONS)
+        generate_batch(adapted, source, outputs[1], options=OPTIONS, ray=TWO)
+    path = replace(TWO, store=plug.store.path, adapters=trained)
+    generate_batch(plug.bundle.folder, source, outputs[2], options=OPTIONS, ray=path)
+    local, spread, by_path = (output.read_bytes() for output in outputs)
+    assert local == spread == by_path and b'"method": "lora+pplug"' in local
 
 
 def test_outcomes_one_by_one_unordered_from_parquet(ray: Any, plug: PersonaPlug, tmp_path: Path) -> None:

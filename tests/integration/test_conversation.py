@@ -162,3 +162,21 @@ def test_one_turn_at_a_time(plug: PersonaPlug) -> None:
             talk.say("and then")
         list(chunks)
         assert talk.say("and then").finish_reason == "length"
+
+
+def test_text_of_the_history_stands_in_front_of_its_request_once_and_goes_with_the_history(plug: PersonaPlug) -> None:
+    reply = plug.generate("goal", user="anna", method="pplug+recency:1", sampling=SHORT)
+    with chat(plug, method="pplug+recency:1") as talk:
+        first = talk.say("goal")
+        assert first.answer == reply.text and "the coach left the club" in first.front
+        assert first.answer != plug.generate("goal", user="anna", method="pplug", sampling=SHORT).text
+        second = talk.say("goal")
+        assert second.front == "" and len(second.tokens) < len(first.tokens)
+        plug.user("anna").forget(plug.user("anna").history()[-1].id)
+        third = talk.say("goal")
+        assert "a goal in extra time" in third.front and not any(turn.front for turn in talk.turns[:2])
+        assert talk.turns[0].tokens == (*plug._request.tokens("goal"), *first.tokens[first.asked :])
+    with chat(plug, method="bm25:1") as talk:
+        plug.user("anna").remember_all(["the vote was late", "a film", "a song"])
+        fronts = [talk.say(text).front for text in ("a goal", "the vote", "a goal")]
+        assert "goal in" in fronts[0] and "the vote" in fronts[1] and fronts[2] == ""

@@ -67,6 +67,9 @@ class FakePlug:
     def weights(self, text: str, user: str) -> tuple[Attribution, ...]:
         return tuple(sorted(self.explain(text, user), key=lambda each: getattr(each.item, "id", 0)))
 
+    def personalize(self, text: str, *, user: str | None, method: str) -> Any:
+        return SimpleNamespace(attribution=self.explain(text, user)[:1])
+
     def choose(
         self, text: str, labels: Sequence[str], *, user: str | None, persona: str, method: str | None = None
     ) -> Choice:
@@ -84,7 +87,7 @@ class FakePlug:
     ) -> Iterator[Any]:
         self.samplings.append(sampling)
         try:
-            for chunk in self.chunks or [f"{user or 'nobody'} ", f"({persona}): ", text]:
+            for chunk in self.chunks or [f"{user or 'nobody'} ", f"({method or persona}): ", text]:
                 if isinstance(chunk, BaseException):
                     raise chunk
                 yield SimpleNamespace(text=chunk)

@@ -38,6 +38,18 @@ def test_commands(talk: Terminal) -> None:
     assert "/remember TEXT" in out and "never" not in out
 
 
+def test_a_method_in_place_of_a_persona(talk: Terminal) -> None:
+    lines = (
+        "/remember A goal => sports\nHello\n/why\n/method no-such\nHello\n/persona off\nHello\n/method summary\nHello\n"
+    )
+    code, out, err = talk("chat", "--user", "anna", "--method", "bm25:1", stdin=lines)
+    assert code == 0 and out.count("anna (bm25:1): Hello") == 2 and "A goal" in out
+    assert "anna (off): Hello" in out and out.endswith("anna (summary): Hello\n") and "method summary" in err
+    assert "unknown method 'no-such'; known: none, " in err
+    code, out, err = talk("chat", "--user", "anna", "--method", "no-such", stdin="Hello\n")
+    assert (code, out) == (1, "") and "unknown method" in err
+
+
 def test_lines_follow_each_other_when_asked(talk: Terminal) -> None:
     talk("chat", "--user", "anna", stdin="Hello\nAgain\n")
     apart = talk.plugs[-1].conversations

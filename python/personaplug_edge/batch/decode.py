@@ -3,7 +3,7 @@
 Every group gets a new engine, is handed to it in the order of its rows and has it to itself: what a row's tokens are
 computed beside is then a function of the group alone, so that a run that was broken off, or spread over machines, makes
 the very logits, and therefore the text, of one that was not. Making an engine costs milliseconds, as the weights are
-shared.
+shared. Adapters belong to a context: rows with the same one are decoded together, those without any as well.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError, GrammarError
+from ..errors import AdapterError, EngineError, GrammarError
 from ..request import answer_text
+from ..request_options import RequestOptions
 from .embed import ROW_ERRORS, Ready
 from .groups import Group
 from .options import BatchOptions
@@ -55,6 +56,10 @@ class Decoder:
         Raises EngineError when llama.cpp fails for good.
         """
         engine = self._engine(rows)
+        for together in by_adapter(rows):
+            yield from self._answers(engine, group, together)
+
+    def _answers(self, engine: Engine, group: Group, rows: Sequence[Ready | BadRow]) -> Iterator[Outcome]:
         waiting = deque(rows)
         live: dict[int, _Answer] = {}
         while waiting or live:
@@ -63,10 +68,10 @@ class Decoder:
                 try:
                     if isinstance(row, BadRow):
                         yield row
-                    elif row.labels:
+                    elif row.choice or row.labels:
                         yield self._chosen(engine, row)
                     else:
-                        live[engine.submit(row.prompt, row.request.sampling)] = _Answer(row)
+                        live[engine.submit(row.prompt, row.request.sampling, _options(row))] = _Answer(row)
                 except ROW_ERRORS as error:
                     assert isinstance(row, Ready)
                     yield _failed(group, row, error)
@@ -90,7 +95,7 @@ class Decoder:
     def _step(self, engine: Engine, group: Group, live: dict[int, _Answer]) -> Iterator[Outcome]:
         try:
             events = engine.step()
-        except (EngineError, GrammarError) as error:
+        except (EngineError, GrammarError, AdapterError) as error:
             dropped = [sequence for sequence in live if not engine.is_live(sequence)]
             if not dropped or len(dropped) == len(live) > 1:  # not the fault of a row: the run can be started again
                 raise
@@ -104,11 +109,26 @@ class Decoder:
                 yield _result(answer.ready, "".join(answer.text), event.finish, answer)
 
     def _chosen(self, engine: Engine, row: Ready) -> BatchResult:
-        """The likeliest label, by the exact log-probability of each, its end token included."""
-        scores = engine.score(row.prompt, row.labels)
+        """The likeliest label, by the exact log-probability of each, its end token included; or by votes."""
+        if row.choice:
+            votes = dict(zip(row.choice.labels, row.choice.logprobs, strict=True))
+            return _result(row, row.choice.label, "label", None, label=row.choice.label, logprobs=votes)
+        scores = engine.score(row.prompt, row.labels, _options(row))
         sums = {label: float(sum(each)) for label, each in zip(row.request.labels, scores, strict=True)}
         label = max(sums, key=lambda name: sums[name])
         return _result(row, label, "label", None, label=label, logprobs=sums)
+
+
+def by_adapter(rows: Sequence[Ready | BadRow]) -> list[list[Ready | BadRow]]:
+    """The rows of each adapter in their order; what needs no LLM is with those that need no adapter."""
+    found: dict[str, list[Ready | BadRow]] = {}
+    for row in rows:
+        found.setdefault(row.adapter if isinstance(row, Ready) else "", []).append(row)
+    return list(found.values())
+
+
+def _options(row: Ready) -> RequestOptions | None:
+    return RequestOptions(adapter=row.adapter) if row.adapter else None
 
 
 def _positions(row: Ready) -> int:
@@ -136,6 +156,9 @@ def _result(
         generated_tokens=answer.tokens if answer else 0,
         persona_digest=row.persona_digest,
         history_items=row.history_items,
+        method=request.method,
+        cold_start=row.cold_start,
+        untrained=row.untrained,
         label=label,
         logprobs=logprobs,
         token_logprobs=tuple(answer.logprobs) if answer and request.sampling.logprobs else None,

@@ -6,28 +6,37 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DimensionError, PromptError, SamplingError, TextError
+from ..adapters import INDEX
+from ..errors import AdapterError, BatchError, DimensionError, PromptError, SamplingError, TextError
+from ..personalize.summarize import INLINE
+from ..personalize.wording import wording_of
 from ..prompt import Prompt
 from ..request import RequestText
+from ..results import Choice
 from .groups import Group, RawRow
 from .histories import Histories
+from .needs import Needs, needs_of
 from .options import BatchOptions
 from .outcomes import BadRow
-from .schema import Request, parse_row
+from .own_llm import OwnLLM
+from .schema import Request, parse_row, seeded
+from .vectors import AheadEmbedder
 
 if TYPE_CHECKING:
     from ..embedder import UserEmbedder
+    from ..engine import LLM
     from ..plug import PersonaPlug
+    from ..results import Personalized
 
 ITEMS_TOGETHER = 4096
 """Inline history items embedded in one call: bounds the memory of their vectors and rows."""
 
-ROW_ERRORS = (TextError, PromptError, SamplingError, DimensionError)
+ROW_ERRORS = (TextError, PromptError, SamplingError, DimensionError, AdapterError)
 """What is wrong with a row, not with the run."""
 
 Array = NDArray[np.float32]
@@ -41,8 +50,14 @@ class Ready:
     prompt: Prompt
     labels: tuple[list[int], ...]
     """Tokens of each label."""
+    choice: Choice | None
+    """Of a method that asks no LLM: the answer."""
+    adapter: str
+    """The file to decode with; "": none."""
     persona_digest: str | None
     history_items: int
+    cold_start: bool
+    untrained: bool
 
 
 class Personalizer:
@@ -53,7 +68,9 @@ class Personalizer:
         self._options, self._base = options, options.base_sampling(plug.bundle)
         self._embedder = AheadEmbedder(plug.embedder)
         embedder = cast("UserEmbedder", self._embedder)
-        self._plug = type(plug)(plug.bundle, plug.llm, embedder, plug.store)  # not closed: the one given is the owner
+        llm = cast("LLM", OwnLLM(plug.llm, sequences=options.sequences, threads=options.threads))
+        # Not closed: the one given is the owner.
+        self._plug = type(plug)(plug.bundle, llm, embedder, plug.store, adapters=plug.adapters)
         self._texts = RequestText(plug.bundle.manifest.prompt, plug.llm)
         self._histories = Histories(options.histories) if options.histories else None
 
@@ -71,6 +88,8 @@ class Personalizer:
             self._embed(part)
             made |= {request.number: self._personalized(request) for request in part}
         self._embedder.forget()
+        # One of an earlier part of the history would do, so that what serves depends on what was asked before.
+        self._plug.personalizer.cache.derived.drop_kind(INLINE)
         done: list[Ready | BadRow] = []
         for row, each in zip(rows, found, strict=True):
             result = made[each.number] if isinstance(each, Request) else each
@@ -83,7 +102,7 @@ class Personalizer:
         if not error:
             try:
                 request = parse_row(row.value, row.number, group.default_id(row.number), self._base, self._options)
-                if self._histories and request.history is None and request.user and request.persona != "off":
+                if self._histories and request.history is None and request.user and needs_of(request.spec).history:
                     return replace(request, history=self._histories.get(request.user))
                 return request
             except ROW_ERRORS as reason:
@@ -93,116 +112,74 @@ class Personalizer:
 
     def _embed(self, requests: Sequence[Request]) -> None:
         """Vectors of all the texts that personalization will ask for."""
-        limit, embedder = self._plug.bundle.manifest.history.max_items, self._embedder
-        personal = [request for request in requests if request.persona != "off"]
-        items = chain.from_iterable((request.history or ())[-limit:] for request in personal)
-        texts = (embedder.item_text(item.text, item.output) for item in items)
-        embedder.prepare(texts, (request.prompt for request in personal if request.persona == "query"))
+        manifest, embedder = self._plug.bundle.manifest, self._embedder
+        wanted = [(request, needs_of(request.spec)) for request in requests]
+        histories = ((request.history or ())[-manifest.history.max_items :] for request, need in wanted if need.vectors)
+        template = manifest.prompt.template
+        embedder.prepare(
+            (embedder.item_text(item.text, item.output) for item in chain.from_iterable(histories)),
+            (request.prompt for request, need in wanted if need.query),
+            (_subject(template, request.prompt) for request, need in wanted if need.subject),
+        )
 
     def _personalized(self, request: Request) -> Ready | str:
         """Ready, or the reason why not."""
         try:
             made = self._plug.personalize(
-                request.prompt,
-                user=request.user,
-                persona=request.persona,
-                history=request.history,
-                cut=self._options.cut,
+                request.prompt, user=request.user, method=request.spec, history=request.history, cut=self._options.cut
             )
-            if made.cold_start and self._options.require_history:
-                return f"user {request.user!r} has no history, and this run requires one"
-            return Ready(
-                request=request,
+            needs = needs_of(request.spec)
+            items = self._count(request) if needs.history and not made.cold_start else 0
+            return self._refused(request, needs, made, items) or Ready(
+                request=self._hinted(request, made),
                 prompt=made.prompt,
                 labels=tuple(self._texts.answer_tokens(label) for label in request.labels),
+                choice=Choice.of_votes(request.labels, made) if made.votes is not None else None,
+                adapter=made.options.adapter,
                 persona_digest=None if made.persona is None else persona_digest(made.persona),
-                history_items=0 if made.persona is None or made.cold_start else self._count(request),
+                history_items=items,
+                cold_start=made.cold_start,
+                untrained=made.untrained,
             )
         except ROW_ERRORS as error:
+            self._check_folder(error)
             return str(error)
 
+    def _refused(self, request: Request, needs: Needs, made: Personalized, items: int) -> str:
+        """Why a row that was made personal has no answer; "": it has."""
+        if self._options.require_history:
+            if made.cold_start or (needs.history and not items):
+                return f"user {request.user!r} has no history, and this run requires one"
+            if made.untrained and not needs.history:
+                return f"nothing was trained for user {request.user!r}, and this run requires a history"
+        if made.votes is not None and not request.labels:
+            return f"method {request.spec!r} asks no LLM, it chooses among labels: give the row labels, or the run"
+        return ""
+
+    def _hinted(self, request: Request, made: Personalized) -> Request:
+        """With the sampling that a method hints at, where nobody asked for another."""
+        if request.asked or not made.hints:
+            return request
+        return replace(request, sampling=seeded(made.sampling(self._base), self._options.seed, request.id))
+
     def _count(self, request: Request) -> int:
-        """Items that the persona was made of."""
+        """Items that the persona was made of, or that a method chose from."""
         limit = self._plug.bundle.manifest.history.max_items
         if request.history is None:
-            count = self._plug.store.count(request.user or "")
-            return count if request.persona == "static" else min(count, limit or count)
+            count = self._plug.store.count(request.user) if request.user else 0
+            return count if request.spec in ("static", "pplug-static") else min(count, limit or count)
         return min(len(request.history), limit or len(request.history))
 
-
-class AheadEmbedder:
-    """A user embedder with vectors and queries made ahead, each text once, all in one call of the encoder.
-
-    What it was not told of is embedded when it is asked for. Everything else passes through.
-    """
-
-    def __init__(self, embedder: UserEmbedder) -> None:
-        self._embedder = embedder
-        self.forget()
-
-    def forget(self) -> None:
-        """Drops what was made ahead."""
-        self._vectors: dict[str, Array] = {}
-        self._rows: dict[bytes, Array] = {}
-        self._queries: dict[str, Array] = {}
-
-    def prepare(self, items: Iterable[str], queries: Iterable[str]) -> None:
-        """Embeds texts of history items, and requests; in the place of what was made before. Raises EncoderError.
-
-        Texts that cannot be encoded are left out, and refused when they are asked for.
-        """
-        self.forget()
-        texts, requests = list(dict.fromkeys(items)), list(dict.fromkeys(queries))
-        vectors = self._encoded(texts, lambda some: self._embedder.behavior(some))
-        rows = self._embedder.project(vectors) if len(vectors) else vectors
-        self._vectors = dict(zip(texts, vectors, strict=True))
-        self._rows = {vector.tobytes(): row for vector, row in zip(vectors, rows, strict=True)}
-        made = self._encoded(requests, lambda some: encode_queries(self._embedder, some))
-        self._queries = dict(zip(requests, made, strict=True))
-
-    def behavior(self, texts: Sequence[str], **options: Any) -> Array:
-        """Vectors of history texts, (n, d)."""
-        if not texts or any(text not in self._vectors for text in texts):
-            return self._embedder.behavior(texts, **options)
-        return np.stack([self._vectors[text] for text in texts])
-
-    def project(self, vectors: Array) -> Array:
-        """Persona rows of vectors, (n, d) to (n, k, H)."""
-        keys = [vector.tobytes() for vector in np.ascontiguousarray(vectors, dtype=np.float32)]
-        if not keys or any(key not in self._rows for key in keys):
-            return self._embedder.project(vectors)
-        return np.stack([self._rows[key] for key in keys])
-
-    def query(self, text: str) -> Array:
-        """The query q of a request, (d,)."""
-        found = self._queries.get(text)
-        return self._embedder.query(text) if found is None else found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._embedder, name)
-
-    @staticmethod
-    def _encoded(texts: list[str], encode: Any) -> Array:
-        """The vectors; ``texts`` loses those that cannot be encoded."""
-        try:
-            return cast("Array", encode(texts))
-        except TextError:
-            texts[:] = [text for text in texts if _can(encode, text)]
-            return cast("Array", encode(texts))
+    def _check_folder(self, error: Exception) -> None:
+        """One user's damaged file is a bad row; a folder that is gone ends the run, to be gone on with."""
+        folder = self._plug.adapters
+        if isinstance(error, AdapterError) and folder is not None and not (folder.folder / INDEX).is_file():
+            raise BatchError(f"the adapters in {folder.folder} are gone; bring them back and start again") from error
 
 
-def _can(encode: Any, text: str) -> bool:
-    try:
-        encode([text])
-    except TextError:
-        return False
-    return True
-
-
-def encode_queries(embedder: UserEmbedder, texts: Sequence[str]) -> Array:
-    """Queries q of inputs, float32 (n, d): as ``embedder.query``, many at a time."""
-    vectors = embedder.input_encoder.encode(texts, prefix=embedder.bundle.manifest.input_encoder.prefix)
-    return embedder.head.queries(vectors) if embedder.head and len(vectors) else vectors
+def _subject(template: str, text: str) -> str:
+    """What a request is about, as methods look for it."""
+    return wording_of(template, text).subject(text) or text
 
 
 def persona_digest(rows: Array) -> str:

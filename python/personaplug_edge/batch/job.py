@@ -21,6 +21,7 @@ from .readers import Source
 from .writers import check_output, put_in_place
 
 if TYPE_CHECKING:
+    from ..adapters import AdapterFolder
     from ..bundle import Bundle
 
 
@@ -78,6 +79,7 @@ def open_job(
     output: str | os.PathLike[str],
     options: BatchOptions,
     *,
+    adapters: AdapterFolder | None = None,
     bad: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     told: OnProgress | None = None,
@@ -86,7 +88,7 @@ def open_job(
     path = Path(output)
     check_output(path)
     bad_path = Path(bad) if bad is not None else Path(f"{path}.bad.jsonl")
-    facts = json.loads(json.dumps({"input": source.facts(), **options.facts(bundle)}))
+    facts = json.loads(json.dumps({"input": source.facts(), **options.facts(bundle, adapters)}))
     finished = None if overwrite else _finished(path, source, options, facts)
     if finished is not None:
         yield replace(finished, output=path, bad_path=bad_path)

@@ -98,7 +98,7 @@ class Ledger:
             digest=group.digest,
             rows=len(answers),
             bad=len(bad),
-            cold=sum(each.persona_digest is not None and not each.history_items for each in answers),
+            cold=sum(each.cold_start for each in answers),
             prompt_tokens=sum(each.prompt_tokens for each in answers),
             generated_tokens=sum(each.generated_tokens for each in answers),
             end=self._end,

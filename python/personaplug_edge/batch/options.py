@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BatchError
+from ..personalize.registry import parse
 from ..sampling import Sampling
 from .remote import size_of
 
 if TYPE_CHECKING:
+    from ..adapters import AdapterFolder
     from ..bundle import Bundle
     from ..personalizer import PersonaMode
 
@@ -28,6 +30,8 @@ class RayOptions:
     """CPU threads of a worker. Two workers of one thread answer more rows than one of two."""
     store: str | Path | None = None
     """File of the history store, at the same path on every machine; None: no store, or the plug's."""
+    adapters: str | Path | None = None
+    """Folder that ``personaplug-export lora`` wrote, at the same path on every machine; None: none, or the plug's."""
 
     def check(self) -> None:
         """Raises BatchError for a value that cannot be meant."""
@@ -37,7 +41,7 @@ class RayOptions:
 
 RESERVED = frozenset(
     ("id", "user", "text", "finish_reason", "prompt_tokens", "generated_tokens", "persona_digest", "history_items")
-    + ("label", "logprobs", "token_logprobs")
+    + ("label", "logprobs", "token_logprobs", "method", "untrained")
 )
 """Names that the output gives a meaning of its own."""
 
@@ -48,6 +52,8 @@ class BatchOptions:
 
     persona: PersonaMode = "query"
     """Of rows that name none; see :data:`personaplug_edge.personalizer.PersonaMode`."""
+    method: str | None = None
+    """In place of ``persona``, such as "bm25:4" or "lora+pplug" (docs/methods.md); None: ``persona``."""
     sampling: Sampling | None = None
     """Of rows without ``options``; None: the bundle's. A row's options are put over it."""
     labels: tuple[str, ...] = ()
@@ -72,7 +78,9 @@ class BatchOptions:
     """CPU threads of the decoder; 0: physical cores."""
 
     def check(self) -> None:
-        """Raises BatchError for a value that cannot be meant."""
+        """Raises BatchError for a value that cannot be meant, MethodError for a method that is not known."""
+        if self.method is not None:
+            parse(self.method)
         if self.persona not in ("query", "static", "off"):
             raise BatchError(f'persona: expected "query", "static" or "off", got {self.persona!r}')
         for name, least, most in (("group", 1, 1 << 20), ("sequences", 1, 256), ("threads", 0, 1024)):
@@ -82,7 +90,7 @@ class BatchOptions:
         if taken := sorted(RESERVED & set(self.keep)):
             raise BatchError(f"keep: the output has fields of its own named {', '.join(taken)}; rename yours")
 
-    def facts(self, bundle: Bundle) -> dict[str, Any]:
+    def facts(self, bundle: Bundle, adapters: AdapterFolder | None = None) -> dict[str, Any]:
         """Whatever decides the output beside the input: a run goes on only where these are the same, as JSON."""
         from .. import __version__
         from .._native import core
@@ -94,8 +102,11 @@ class BatchOptions:
         options["sampling"]["logit_bias"] = {
             str(token): bias for token, bias in options["sampling"]["logit_bias"].items()
         }
+        if self.method is None:
+            del options["method"]  # as in the records of runs from before there was one
         histories = str(self.histories) if self.histories else None
-        return {
+        trained = {} if adapters is None else {"adapters": adapters.digest}
+        return trained | {
             "bundle": f"{bundle.manifest.name} {hashlib.sha256(files.encode()).hexdigest()[:16]}",
             "versions": f"personaplug-edge {__version__}, llama.cpp {core.LLAMA_CPP_VERSION}",
             "options": {**options, "histories": [histories, size_of(histories)] if histories else None},

@@ -23,9 +23,15 @@ class BatchResult:
     """Positions of the prompt, persona and instruction rows included."""
     generated_tokens: int
     persona_digest: str | None = None
-    """First 16 hexadecimal digits of the SHA-256 of the persona rows (float32, little-endian); None: persona off."""
+    """First 16 hexadecimal digits of the SHA-256 of the persona rows (float32, little-endian); None: without any."""
     history_items: int = 0
-    """Items that the persona was made of; 0: the cold-start rows, or no persona."""
+    """Items that the persona was made of, or that the method chose from; 0: the user has none, or it reads none."""
+    method: str | None = None
+    """Where the run or the row names one."""
+    cold_start: bool = False
+    """True where the history was empty and the bundle's cold-start rows stood in."""
+    untrained: bool = False
+    """True where nothing was trained for the user that the method needs: the base LLM answered."""
     label: str | None = None
     logprobs: dict[str, float] | None = None
     """Natural log-probability of each label, its end token included."""
@@ -43,6 +49,10 @@ class BatchResult:
             row["user"] = self.user
         row |= {name: getattr(self, name) for name in ("text", "finish_reason", "prompt_tokens", "generated_tokens")}
         row |= {"persona_digest": self.persona_digest, "history_items": self.history_items}
+        if self.method is not None:
+            row["method"] = self.method
+        if self.untrained:
+            row["untrained"] = True
         if self.label is not None:
             row |= {"label": self.label, "logprobs": self.logprobs}
         if self.token_logprobs is not None:

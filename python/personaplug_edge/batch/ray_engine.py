@@ -157,6 +157,7 @@ def _dataset(
     )
     pool = ray.data.ActorPoolStrategy(size=workers, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True)
     store = _everywhere(ray_options.store) if ray_options.store else None
+    adapters = _everywhere(ray_options.adapters) if ray_options.adapters else None
     histories = _everywhere(options.histories) if options.histories else None
     attempts = ray.remote(Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     own = replace(options, threads=ray_options.threads, histories=histories)
@@ -165,7 +166,7 @@ def _dataset(
         batch_size=1,
         compute=pool,
         num_cpus=share,
-        fn_constructor_args=(str(bundle.folder), store, own, attempts),
+        fn_constructor_args=(str(bundle.folder), store, own, attempts, adapters),
     )
 
 

@@ -36,7 +36,9 @@ class Attempts:
 class Actor:
     """Holds the bundle; takes one group a call. Two calls at a time: one embeds while the other decodes."""
 
-    def __init__(self, bundle: str, store: str | None, options: BatchOptions, attempts: Any) -> None:
+    def __init__(
+        self, bundle: str, store: str | None, options: BatchOptions, attempts: Any, adapters: str | None = None
+    ) -> None:
         """``attempts``: Ray's handle of an :class:`Attempts`."""
         from ..plug import PersonaPlug
         from ..store import HistoryStore
@@ -44,7 +46,7 @@ class Actor:
         from .embed import Personalizer
 
         histories = HistoryStore(store, read_only=not os.access(store, os.W_OK)) if store else None
-        self._plug = PersonaPlug.load(bundle, store=histories, threads=options.threads)
+        self._plug = PersonaPlug.load(bundle, store=histories, threads=options.threads, adapters=adapters)
         self._personalizer, self._decoder = Personalizer(self._plug, options), Decoder(self._plug, options)
         self._embedding, self._decoding = threading.Lock(), threading.Lock()
         self._ordered, self._attempts = options.ordered, attempts

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ..adapters import AdapterFolder
 from ..bundle import Bundle
 from ..errors import BatchError
 from .ahead import ahead
@@ -17,6 +18,7 @@ from .embed import Personalizer
 from .groups import Group, Head
 from .job import Job, open_job
 from .meter import Meter, OnProgress
+from .needs import needs_of
 from .options import BatchOptions, RayOptions
 from .outcomes import BatchSummary, Outcome
 from .readers import FileSource, RowSource, Source
@@ -83,16 +85,25 @@ def generate_batch(
 
     Raises:
         BatchError: input, output or options cannot be used, or differ from those of the run to go on with.
-        MissingExtraError: Parquet without pyarrow, or Ray that is not installed.
+        MissingExtraError: Parquet without pyarrow, Ray that is not installed, or what a method needs.
+        MethodError: the run's method is not known.
         EncoderError, EngineError, StoreError: the run ended; what was done is kept, and a further call goes on.
     """
     options = options or BatchOptions()
     options.check()
     source = as_source(rows)
-    if output is None:
-        return _outcomes(plug, source, options, ray, Meter(progress))
     bundle = Bundle.load(plug) if isinstance(plug, (str, Path)) else plug.bundle
-    with open_job(bundle, source, output, options, bad=bad, overwrite=overwrite, told=progress) as run:
+    trained = _trained(plug, bundle, ray)
+    if trained is None and options.method and needs_of(options.method).adapters:
+        raise BatchError(
+            f"method {options.method!r} needs what was trained for each user: load the plug with adapters=, or give "
+            "--adapters, a folder that personaplug-export lora wrote"
+        )
+    if output is None:
+        return _outcomes(plug, bundle, source, options, ray, Meter(progress))
+    with open_job(
+        bundle, source, output, options, adapters=trained, bad=bad, overwrite=overwrite, told=progress
+    ) as run:
         if isinstance(run, BatchSummary):
             return run
         with closing(_answered(plug, bundle, source, options, ray, run.meter, run)) as groups:
@@ -118,12 +129,22 @@ def _answered(
         from .ray_engine import answered_by_ray
 
         if not isinstance(plug, (str, Path)):
-            ray = replace(ray, store=ray.store or store_file(plug))
+            folder = plug.adapters.folder if plug.adapters else None
+            ray = replace(ray, store=ray.store or store_file(plug), adapters=ray.adapters or folder)
         done = run.ledger.done if run else {}
         for group, outcomes in answered_by_ray(bundle, source, options, ray, done):
             for outcome in outcomes:
                 meter.seen(group, outcome)
             yield group, outcomes
+
+
+def _trained(plug: PersonaPlug | str | Path, bundle: Bundle, ray: RayOptions | None) -> AdapterFolder | None:
+    """What was trained for single users: the folder that Ray's workers will open, or the plug's."""
+    if ray is not None and ray.adapters is not None:
+        folder = AdapterFolder(ray.adapters)
+        folder.check(bundle)
+        return folder
+    return None if isinstance(plug, (str, Path)) else plug.adapters
 
 
 def as_source(rows: Rows) -> Source:
@@ -157,9 +178,13 @@ def in_order(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def _outcomes(
-    plug: PersonaPlug | str | Path, source: Source, options: BatchOptions, ray: RayOptions | None, meter: Meter
+    plug: PersonaPlug | str | Path,
+    bundle: Bundle,
+    source: Source,
+    options: BatchOptions,
+    ray: RayOptions | None,
+    meter: Meter,
 ) -> Iterator[Outcome]:
-    bundle = Bundle.load(plug) if isinstance(plug, (str, Path)) else plug.bundle
     with closing(_answered(plug, bundle, source, options, ray, meter, None)) as made:
         for _, outcomes in made:
             yield from outcomes

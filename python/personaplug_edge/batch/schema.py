@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PromptError, SamplingError, TextError
+from ..errors import MethodError, PromptError, SamplingError, TextError
+from ..personalize.registry import parse
 from ..sampling import Sampling
 from ..store import NewItem
 from ..store.checks import check_item, check_user
@@ -19,7 +20,7 @@ from .options import BatchOptions
 if TYPE_CHECKING:
     from ..personalizer import PersonaMode
 
-FIELDS = ("id", "user", "history", "prompt", "persona", "options", "labels")
+FIELDS = ("id", "user", "history", "prompt", "persona", "method", "options", "labels")
 ITEM_FIELDS = ("text", "output", "time", "source")
 _NUMBERS: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}
 
@@ -35,11 +36,20 @@ class Request:
     history: tuple[NewItem, ...] | None
     """None: the user's, from the file of histories or the store."""
     persona: PersonaMode
+    method: str | None
+    """None: ``persona``."""
     sampling: Sampling
+    asked: bool
+    """Whether the row or the run says how to decode; then what a method hints at counts for nothing."""
     labels: tuple[str, ...]
     kept: dict[str, Any]
     row: Any
     """As it was read."""
+
+    @property
+    def spec(self) -> str:
+        """The method, or the mode that is short for one."""
+        return self.method or self.persona
 
 
 def parse_row(row: Any, number: int, name: str | int, base: Sampling, options: BatchOptions) -> Request:
@@ -53,9 +63,7 @@ def parse_row(row: Any, number: int, name: str | int, base: Sampling, options: B
         )
     if "prompt" not in given:
         raise TextError("the field 'prompt' is missing")
-    persona = given.get("persona", options.persona)
-    if persona not in ("query", "static", "off"):
-        raise PromptError(f'persona: expected "query", "static" or "off", got {persona!r:.80}')
+    persona, method = _way(given, options)
     row_id = _row_id(given.get("id", name))
     return Request(
         id=row_id,
@@ -64,11 +72,26 @@ def parse_row(row: Any, number: int, name: str | int, base: Sampling, options: B
         user=check_user(given["user"]) if "user" in given else None,
         history=parse_history(given["history"]) if "history" in given else None,
         persona=persona,
-        sampling=_seeded(_sampling(given.get("options"), base), options.seed, row_id),
+        method=method,
+        sampling=seeded(_sampling(given.get("options"), base), options.seed, row_id),
+        asked=options.sampling is not None or "options" in given,
         labels=_labels(given["labels"]) if "labels" in given else options.labels,
         kept={field: row[field] for field in options.keep if field in row},
         row=row,
     )
+
+
+def _way(given: Mapping[str, Any], options: BatchOptions) -> tuple[PersonaMode, str | None]:
+    """A row's persona and method: its own, or else the run's."""
+    persona = given.get("persona", options.persona)
+    if persona not in ("query", "static", "off"):
+        raise PromptError(f'persona: expected "query", "static" or "off", got {persona!r:.80}')
+    if "method" not in given:
+        return persona, None if "persona" in given else options.method
+    if "persona" in given:
+        raise MethodError("a method stands in place of a persona: give the row one of them")
+    parse(given["method"])
+    return persona, given["method"]
 
 
 def parse_history(value: Any) -> tuple[NewItem, ...]:
@@ -159,7 +182,7 @@ def _option(name: str, kind: str, value: Any) -> Any:
     raise SamplingError(f"options: {name}: expected {kind}, got {value!r:.80}")
 
 
-def _seeded(sampling: Sampling, run_seed: int, row_id: str | int) -> Sampling:
+def seeded(sampling: Sampling, run_seed: int, row_id: str | int) -> Sampling:
     """With a seed of the row's own where one is drawn with, so that a broken run repeats what an unbroken one does."""
     if sampling.seed is not None or not sampling.temperature > 0:
         return sampling

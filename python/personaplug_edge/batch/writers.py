@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import BatchError
 from .ledger import sync_folder
+from .options import RESERVED
 from .readers import FileSource, Source
 from .remote import import_pyarrow, is_address, open_binary
 
@@ -72,6 +73,8 @@ def _schema(pa: Any, source: Source, keep: Sequence[str]) -> Any:
         "label": pa.string(),
         "logprobs": pa.map_(pa.string(), pa.float64()),
         "token_logprobs": pa.list_(pa.float32()),
+        "method": pa.string(),
+        "untrained": pa.bool_(),
     }
     return pa.schema(list((own | kept).items()))
 
@@ -95,8 +98,8 @@ def _fitted(row: dict[str, Any], schema: Any) -> dict[str, Any]:
     row["id"] = str(row["id"])
     if row.get("logprobs") is not None:
         row["logprobs"] = list(row["logprobs"].items())
-    for name in schema.names[11:]:
-        value = row.get(name)
+    for name in schema.names:
+        value = None if name in RESERVED else row.get(name)
         if value is not None and str(schema.field(name).type) == "string" and not isinstance(value, str):
             row[name] = json.dumps(value, ensure_ascii=False)
     return row

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ..errors import StoreError
-from .generate import Persona
+from .generate import MethodOption, Persona
 from .sampling import SamplingOptions
 from .session import load_plug
 from .settings import settings
@@ -46,6 +46,7 @@ def batch(
     sampling: SamplingOptions,
     bad: Annotated[Path | None, typer.Option(help="Rows without an answer; by default OUTPUT.bad.jsonl.")] = None,
     persona: Annotated[Persona, typer.Option(help="Of rows that name none.")] = Persona.query,
+    method: MethodOption = None,
     labels: Annotated[
         str | None, typer.Option(help="Choose among these, separated by commas, where a row has no labels.")
     ] = None,
@@ -70,8 +71,8 @@ def batch(
 ) -> None:
     """Answer a file of rows. Killed or stopped, the same command goes on where it was.
 
-    A row: prompt, and perhaps id, user, history, persona, options, labels. Bad rows never end the run; the exit code is
-    3 when there are any.
+    A row: prompt, and perhaps id, user, history, persona or method, options, labels. Bad rows never end the run; the
+    exit code is 3 when there are any.
     """
     from ..batch import BatchOptions, RayOptions, generate_batch
 
@@ -84,6 +85,7 @@ def batch(
     with _work(ray) as (plug, ray):
         options = BatchOptions(
             persona=persona.mode,
+            method=method,
             sampling=replace(sampling.over(plug), seed=None),
             labels=names,
             histories=histories,
@@ -125,7 +127,7 @@ def _work(ray: RayOptions | None) -> Iterator[tuple[PersonaPlug, RayOptions | No
     store = chosen.store_path if chosen.store_path.exists() else None
     if ray is not None:
         bundle = Bundle.load(chosen.bundle)
-        yield cast("PersonaPlug", SimpleNamespace(bundle=bundle)), replace(ray, store=store)
+        yield cast("PersonaPlug", SimpleNamespace(bundle=bundle)), replace(ray, store=store, adapters=chosen.adapters)
     else:
         with load_plug(chosen, store) as plug:
             yield plug, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from ..errors import PersonaPlugError
 from .bars import attribution_table
 from .failures import one_line
-from .generate import Persona, PersonaOption
+from .generate import MethodOption, Persona, PersonaOption
 from .sampling import SamplingOptions
 from .session import open_plug, ready_user
 from .streaming import write_stream
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from ..conversation import Conversation
     from ..personalizer import PersonaMode
     from ..plug import PersonaPlug
+    from ..results import Attribution
     from ..sampling import Sampling
 
 HELP = """\
 /remember TEXT [=> OUTPUT]   store a history item
 /persona query|static|off    how the history enters the prompt
+/method NAME                 another way, such as bm25:4 or pplug+dense:1; an unknown name lists them
 /new                         forget what was said
 /why                         what weighed most in the last answer
 /quit                        leave (or Ctrl-D); Ctrl-C stops an answer"""
@@ -34,6 +37,7 @@ def chat(
     user: Annotated[str, typer.Option(help="The user whose history speaks.")],
     sampling: SamplingOptions,
     persona: PersonaOption = Persona.query,
+    method: MethodOption = None,
     learn: Annotated[bool, typer.Option("--learn", help="Remember what you type.")] = False,
     turns: Annotated[
         bool | None,
@@ -45,22 +49,33 @@ def chat(
     ] = None,
 ) -> None:
     """Talk; /help tells the commands."""
+    if method is not None:
+        _check(method)  # at once, not at the first line
     with open_plug() as plug:
         tiny = plug.bundle.manifest.name == "tiny"
         if tiny:
             notice("the bundle 'tiny' answers short tasks (`category of article: ...`); it is not a chat model")
-        ready_user(plug, user, persona.value)
-        ChatLoop(plug, user, persona.mode, sampling.over(plug), learn, not tiny if turns is None else turns).run()
+        ready_user(plug, user, persona.value if method is None else "query")
+        ChatLoop(
+            plug, user, persona.mode, method, sampling.over(plug), learn, not tiny if turns is None else turns
+        ).run()
 
 
 class ChatLoop:
-    """The loop and its state: the user, the mode, the talk so far. One thread; the plug stays the caller's."""
+    """The loop and its state: the user, the method, the talk so far. One thread; the plug stays the caller's."""
 
     def __init__(
-        self, plug: PersonaPlug, user: str, persona: PersonaMode, sampling: Sampling, learn: bool, turns: bool
+        self,
+        plug: PersonaPlug,
+        user: str,
+        persona: PersonaMode,
+        method: str | None,
+        sampling: Sampling,
+        learn: bool,
+        turns: bool,
     ) -> None:
-        self.plug, self.user, self.persona, self.sampling, self.learn = plug, user, persona, sampling, learn
-        self.turns = turns
+        self.plug, self.user, self.persona, self.method = plug, user, persona, method
+        self.sampling, self.learn, self.turns = sampling, learn, turns
         self.talk = self._new()
         self.last = ""
 
@@ -113,19 +128,38 @@ class ChatLoop:
             number = self.plug.user(self.user).remember(body.strip(), output=output.strip(), source="chat")
             notice(f"remembered as item {number}")
         elif name == "/persona" and rest in Persona.__members__:
-            self.persona = Persona[rest].mode
-            self.talk = self._new()
-            notice(f"persona {rest}" + (", and a new conversation" if self.turns else ""))
+            self.persona, self.method = Persona[rest].mode, None
+            self._changed(f"persona {rest}")
+        elif name == "/method" and rest:
+            _check(rest)
+            self.method = rest
+            self._changed(f"method {rest}")
         elif name == "/new":
             self.talk = self._new()
             notice("a new conversation")
         elif name == "/why" and self.last:
-            out().print(attribution_table(self.plug.explain(self.last, self.user), 5))
+            out().print(attribution_table(self._weighed(), 5))
         else:
             out().print(HELP)
 
+    def _weighed(self) -> Sequence[Attribution]:
+        if self.method is None:
+            return self.plug.explain(self.last, self.user)
+        return self.plug.personalize(self.last, user=self.user, method=self.method).attribution
+
+    def _changed(self, what: str) -> None:
+        self.talk = self._new()
+        notice(what + (", and a new conversation" if self.turns else ""))
+
     def _new(self) -> Conversation:
-        return self.plug.chat(user=self.user, persona=self.persona, sampling=self.sampling)
+        return self.plug.chat(user=self.user, method=self.method, persona=self.persona, sampling=self.sampling)
+
+
+def _check(method: str) -> None:
+    """Raises MethodError for one that is not known."""
+    from ..personalize.registry import parse
+
+    parse(method)
 
 
 def _line_editing() -> None:

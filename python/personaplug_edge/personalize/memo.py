@@ -45,6 +45,12 @@ class Memo:
                 self._values.popitem(last=False)
         return value
 
+    def drop_kind(self, kind: str) -> None:
+        """Forgets all values of a kind."""
+        with self._lock:
+            for key in [key for key in self._values if key[0] == kind]:
+                del self._values[key]
+
     def drop(self, user: str) -> None:
         """Forgets what was made from a user's history."""
         with self._lock:

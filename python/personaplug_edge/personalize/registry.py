@@ -95,6 +95,11 @@ def known() -> list[str]:
     return [*METHODS, *sorted(set(_found()) - set(METHODS))]
 
 
+def puts_text(spec: str) -> bool:
+    """Whether a method of a spec may put text into a request. Raises MethodError as :func:`parse`."""
+    return any(part.name not in ROWS_ALONE for part in parse(spec))
+
+
 def parse(spec: str) -> tuple[Part, ...]:
     """The methods of a spec in their order. Raises MethodError that says what is known."""
     if not isinstance(spec, str) or not spec.strip():

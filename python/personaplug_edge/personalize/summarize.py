@@ -30,6 +30,9 @@ STALE_SHARE = 0.2
 """A summary is made anew when so much of the history it was made from has come since. A change or a deletion of an item
 drops it at once: it may repeat the item."""
 
+INLINE = "inline summary"
+"""The kind under which summaries of histories that are not stored are remembered."""
+
 PAGE = 64
 """Items read from the store at a time."""
 
@@ -143,7 +146,7 @@ def _inline_summary(user: InlinePast, services: Services) -> str:
         return is_fresh(len(earlier), len(items)) and items[: len(earlier)] == earlier
 
     make = partial(Summarizer(services), items[-LATEST:])
-    return services.cache.derived.get("inline summary", user.user, user.version, len(items), make, serves)
+    return services.cache.derived.get(INLINE, user.user, user.version, len(items), make, serves)
 
 
 def stored_summary(
