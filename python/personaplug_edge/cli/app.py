@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import batch, chat, demo, eval, explain, forget, generate, history, info, remember, summarize, users
+from . import batch, chat, demo, eval, explain, forget, generate, history, info, map, remember, summarize, users
 from .settings import BUNDLE_VARIABLE, STORE_VARIABLE, Settings, command, set_settings
 
 app = typer.Typer(
@@ -61,6 +61,7 @@ for _name, _function in (
     ("forget", forget.forget),
     ("summarize", summarize.summarize),
     ("users", users.users),
+    ("map", map.map_users),
     ("batch", batch.batch),
     ("eval", eval.evaluate),
     ("info", info.info),

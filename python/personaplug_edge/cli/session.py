@@ -13,6 +13,8 @@ from .settings import Settings, settings
 from .terminal import err, notice, progress_bar
 
 if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..embedder import UserEmbedder
     from ..plug import PersonaPlug
     from ..store import HistoryStore
 
@@ -50,6 +52,17 @@ def open_store(*, read_only: bool = True) -> Iterator[HistoryStore]:
         raise StoreError(f"no history store at {path}: `personaplug remember` makes one, --store names another")
     with HistoryStore(path, read_only=read_only) as store:
         yield store
+
+
+@contextmanager
+def open_embedder() -> Iterator[tuple[Bundle, UserEmbedder]]:
+    """The bundle of the settings and its encoders, where no LLM is needed."""
+    from ..bundle import Bundle
+    from ..embedder import UserEmbedder
+
+    chosen = settings()
+    bundle = Bundle.load(chosen.bundle)
+    yield bundle, UserEmbedder.from_bundle(bundle, threads=chosen.threads)
 
 
 def ready_user(plug: PersonaPlug, user: str | None, persona: str) -> None:
