@@ -1,10 +1,10 @@
 """Memory and start: a process of ours, of ``llama_cpp.Llama``, and of the bare C loop, with the same model and context.
 
-``python benchmarks/memory.py --model 135m --json out.json``. Each contender is a process of its own that loads the
-model, answers one prompt of 64 tokens with 128, and says how much memory was resident at most and at the end (the
-mapped model file counts). Ours is a whole PersonaPlug with encoder, store and a persona; "ours, LLM alone" leaves
-those out. Imports are timed as processes too, less one that imports nothing. Time to first token runs from the start of
-the process to its first token, with the files in the system's cache.
+``python benchmarks/memory.py --model 135m --json out.json``. Each contender is a process of its own (memory_child.py)
+that loads the model, answers one prompt of 64 tokens with 128, and says how much memory was resident at most and at the
+end, before anything is freed (the mapped model file counts). Ours is a whole PersonaPlug with encoder, store and a
+persona; "ours, LLM alone" leaves those out. Imports are timed as processes too, less one that imports nothing. Time to
+first token runs from the start of the process to its first token, with the files in the system's cache.
 """
 
 from __future__ import annotations
@@ -18,62 +18,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, find_binary, finish, goal, interleaved, parser, prompt_ids, ratio, summary, table
+from common import ROOT, find_binary, finish, goal, interleaved, parser, ratio, summary, table
+from memory_child import ALONE, CONTEXT, OURS, PEER, PROMPT, TOKENS
 from random_bundle import bundle_folder
 from random_llama import SHAPES, model_file
 
-OURS, ALONE, PEER, BARE = "ours", "ours, LLM alone", "llama_cpp.Llama", "bare C loop"
-PROMPT, TOKENS, CONTEXT = 64, 128, 512
+BARE = "bare C loop"
+CHILD = Path(__file__).with_name("memory_child.py")
 MODULES = ("numpy", "personaplug_edge", "llama_cpp")
 ALLOWED = 60e6
 """Bytes that a process of ours may take beside those of the bare loop and the encoder's file."""
-
-
-def status(which: str) -> int:
-    """VmRSS or VmHWM of this process in bytes; 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(which)), 0)
-
-
-def child(kind: str, path: str, threads: int, vocabulary: int) -> None:
-    """One contender's process: loads, answers, prints a line at the first token, and what memory it took."""
-    ids = prompt_ids(PROMPT, vocabulary)
-    count = 0
-    for _ in {OURS: _ours, ALONE: _alone, PEER: _peer}[kind](path, threads, ids):
-        if not count:
-            print('{"first": true}', flush=True)
-        count += 1
-        if count == TOKENS:
-            break
-    print(json.dumps({"tokens": count, "steady_bytes": status("VmRSS"), "peak_bytes": status("VmHWM")}))
-
-
-def _ours(path: str, threads: int, ids: list[int]) -> Any:
-    from personaplug_edge import PersonaPlug, Prompt, Sampling
-
-    plug = PersonaPlug.load(path, threads=threads, context=CONTEXT)
-    plug.user("somebody").remember_all([("the city film wins after a long game", "sports"), ("a small house", "home")])
-    persona = plug.user("somebody").persona("what is new in the city")
-    prompt = Prompt.rows(plug.embedder.instruction) + Prompt.rows(persona) + Prompt.tokens(ids)
-    yield from plug.llm.stream(prompt, Sampling(max_tokens=TOKENS, ignore_end=True))
-
-
-def _alone(path: str, threads: int, ids: list[int]) -> Any:
-    from personaplug_edge import LLM, Prompt, Sampling
-
-    llm = LLM.load(path, threads=threads, context=CONTEXT)
-    yield from llm.stream(Prompt.tokens(ids), Sampling(max_tokens=TOKENS, ignore_end=True))
-
-
-def _peer(path: str, threads: int, ids: list[int]) -> Any:
-    import llama_cpp
-
-    sizes = {"n_ctx": CONTEXT, "n_batch": 512, "n_threads": threads, "n_threads_batch": threads}
-    llama = llama_cpp.Llama(path, **sizes, flash_attn=True, verbose=False)
-    yield from llama.generate(ids, temp=0.0, repeat_penalty=1.0)
 
 
 def run(command: Sequence[object]) -> dict[str, Any]:
@@ -118,9 +72,9 @@ def measure(name: str, folder: Path, threads: int, rounds: int, binary: Path | N
     bundle, model = bundle_folder(name, folder), model_file(name, folder)
     common = (threads, SHAPES[name].vocabulary)
     commands: dict[str, Sequence[object]] = {
-        OURS: (sys.executable, __file__, "--child", OURS, bundle, *common),
-        ALONE: (sys.executable, __file__, "--child", ALONE, model, *common),
-        PEER: (sys.executable, __file__, "--child", PEER, model, *common),
+        OURS: (sys.executable, CHILD, OURS, bundle, *common),
+        ALONE: (sys.executable, CHILD, ALONE, model, *common),
+        PEER: (sys.executable, CHILD, PEER, model, *common),
     }
     if binary is not None:
         commands[BARE] = (binary, model, threads, PROMPT, TOKENS, CONTEXT, 0)
@@ -162,10 +116,6 @@ def goals(name: str, result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        kind, path, threads, vocabulary = sys.argv[2:]
-        child(kind, path, int(threads), int(vocabulary))
-        return
     options = parser(__doc__ or "", rounds=5)
     options.add_argument("--model", choices=list(SHAPES), action="append", help="may be repeated; 135m by default")
     options.add_argument("--c-loop", type=Path, help="the bare loop's binary")

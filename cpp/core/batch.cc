@@ -15,8 +15,8 @@ void Batch::begin(Kind kind) {
     kind_ = kind;
     size_ = 0;
     outputs_ = 0;
-    if (kind == Kind::rows && rows_.empty()) {
-        rows_.resize(static_cast<size_t>(capacity_) * width_);
+    if (kind == Kind::rows && !rows_) {
+        rows_.reset(new float[static_cast<size_t>(capacity_) * width_]);
     }
 }
 
@@ -35,7 +35,7 @@ int Batch::add_token(int32_t id, int position, int sequence, bool output) {
 }
 
 float *Batch::add_row(int position, int sequence, bool output) {
-    float *row = rows_.data() + static_cast<size_t>(size_) * width_;
+    float *row = rows_.get() + static_cast<size_t>(size_) * width_;
     add(position, sequence, output);
     return row;
 }
@@ -47,7 +47,7 @@ int Batch::decode(llama_context *context) {
     if (kind_ == Kind::tokens) {
         batch.token = tokens_.data();
     } else {
-        batch.embd = rows_.data();
+        batch.embd = rows_.get();
         if (positions_per_row_ == 4) {
             // Text in M-RoPE has the same time, height and width position, and 0 in the fourth; section-major
             // (llama-batch.cpp).

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "llama.h"
@@ -40,7 +41,7 @@ class Batch {
     int size_ = 0;
     int outputs_ = 0;
     std::vector<llama_token> tokens_;
-    std::vector<float> rows_; // allocated at the first row
+    std::unique_ptr<float[]> rows_; // made at the first row; not filled, so that rows never used take no memory
     std::vector<llama_pos> positions_;
     std::vector<llama_pos> row_positions_;
     std::vector<int32_t> sequence_counts_;

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int kMostSequences = 128;
 // Sequence ids beside these for score() and logits(): one for the prompt, the others for continuations at once. An id
-// costs vocabulary * 4 bytes of logits, and in recurrent models a whole state.
-constexpr int kScratch = 32;
+// costs vocabulary * 4 bytes of logits (llama.cpp writes to all of them), and in recurrent models a whole state.
+constexpr int kScratch = 16;
 constexpr int kRecurrentScratch = 4;
 constexpr int kOutputs = 64; // logits rows of one decode, as dear as ids
 constexpr int kProbe = 8;    // cells enough for probe()

@@ -37,8 +37,9 @@ std::string stamp(const std::string &path) {
 
 std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOptions &options) {
     start_backend();
-    const GgufFile file(path);
-    check_runnable(file);
+    std::shared_ptr<Model> model(new Model);
+    model->path_ = path;
+    model->read_header();
 
     llama_model_params params = llama_model_default_params();
     if (options.gpu_layers < -1) {
@@ -52,9 +53,6 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
         params.progress_callback_user_data = &progress;
     }
     clear_log();
-    std::shared_ptr<Model> model(new Model);
-    model->path_ = path;
-    model->stamp_ = file.number("split.count").value_or(1) > 1 ? "" : stamp(path);
     try {
         model->model_.reset(llama_model_load_from_file(path.c_str(), params));
     } catch (const std::exception &failure) {
@@ -68,9 +66,9 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
     }
     llama_model *handle = model->model_.get();
     if (llama_model_has_encoder(handle) || !llama_model_has_decoder(handle) || llama_model_is_diffusion(handle)) {
-        throw ModelError(
-            path + " is " + (llama_model_is_diffusion(handle) ? "a diffusion model" : "a model with an encoder") +
-            " (architecture " + file.text("general.architecture") + "); expected a decoder-only language model");
+        throw ModelError(path + " is " +
+                         (llama_model_is_diffusion(handle) ? "a diffusion model" : "a model with an encoder") +
+                         " (architecture " + model->architecture_ + "); expected a decoder-only language model");
     }
     if (llama_vocab_type(llama_model_get_vocab(handle)) == LLAMA_VOCAB_TYPE_NONE ||
         llama_vocab_n_tokens(llama_model_get_vocab(handle)) <= 0) {
@@ -81,15 +79,26 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
         (llama_vocab_get_add_eos(vocab) && llama_vocab_eos(vocab) < 0)) {
         throw ModelError(path + " is damaged: its tokenizer adds a begin or end token that it does not have");
     }
-    model->architecture_ = file.text("general.architecture");
-    model->whole_ = file.number("split.count").value_or(1) <= 1;
+    model->tokenizer_ = std::make_unique<Tokenizer>(llama_model_get_vocab(handle));
+    const TokenTable *table = model->table();
+    if (table != nullptr && (table->width() != model->embedding_width() || table->rows() < model->tokenizer_->size())) {
+        model->table_.reset();
+    }
+    return model;
+}
+
+// What is wanted of the header; the rest, with a vocabulary as text, is freed before llama.cpp makes its own of it.
+void Model::read_header() {
+    const GgufFile file(path_);
+    check_runnable(file);
+    architecture_ = file.text("general.architecture");
+    whole_ = file.number("split.count").value_or(1) <= 1;
+    stamp_ = whole_ ? stamp(path_) : "";
     for (const std::string &name : file.tensor_names()) {
         const auto tensor = *file.tensor(name);
-        model->matrices_[name] = {tensor.width, tensor.rows};
+        matrices_[name] = {tensor.width, tensor.rows};
     }
-    model->tokenizer_ = std::make_unique<Tokenizer>(llama_model_get_vocab(handle));
-    model->table_ = TokenTable::open(file, model->embedding_width(), model->tokenizer_->size());
-    return model;
+    table_ = TokenTable::open(file);
 }
 
 std::optional<std::pair<int64_t, int64_t>> Model::matrix(const std::string &name) const {
@@ -131,7 +140,9 @@ std::vector<float> Model::embedding_rows(const std::vector<int32_t> &ids) const 
     std::vector<float> rows(ids.size() * static_cast<size_t>(table_->width()));
     for (size_t i = 0; i < ids.size(); ++i) {
         tokenizer_->check(ids[i]);
-        table_->read(ids[i], rows.data() + i * table_->width());
+        if (!table_->read(ids[i], rows.data() + i * table_->width())) {
+            throw ModelError(path_ + " cannot be read any more; was it cut short? Load the model again");
+        }
     }
     return rows;
 }

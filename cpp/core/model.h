@@ -61,6 +61,7 @@ class Model {
 
   private:
     Model() = default;
+    void read_header();
 
     std::string architecture_;
     std::string path_;

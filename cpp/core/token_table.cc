@@ -1,89 +1,101 @@
 #include "token_table.h"
 
-#include <cstring>
-#include <fstream>
+#include <algorithm>
+#include <limits>
+#include <vector>
 
 #if defined(_WIN32)
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #else
+#include <cerrno>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #endif
 
 namespace personaplug {
 
 #if defined(_WIN32)
-struct TokenTable::Mapping {
-    std::vector<char> data; // Windows: a copy of the table, to keep this file short
-    const char *begin() const { return data.data(); }
-
-    static std::unique_ptr<Mapping> map(const std::string &path, uint64_t offset, uint64_t size) {
-        auto mapping = std::make_unique<Mapping>();
-        mapping->data.resize(size);
-        std::ifstream file(path, std::ios::binary);
-        file.seekg(static_cast<std::streamoff>(offset));
-        return file.read(mapping->data.data(), static_cast<std::streamsize>(size)) ? std::move(mapping) : nullptr;
+struct TokenTable::File {
+    explicit File(const std::string &path) : stream(std::filesystem::u8path(path), std::ios::binary) {}
+    bool good() const { return stream.is_open(); }
+    bool read(char *out, size_t size, uint64_t offset) {
+        std::lock_guard<std::mutex> lock(mutex); // a stream has one position
+        stream.clear();
+        stream.seekg(static_cast<std::streamoff>(offset));
+        return static_cast<bool>(stream.read(out, static_cast<std::streamsize>(size)));
     }
+
+    std::ifstream stream;
+    std::mutex mutex;
 };
 #else
-struct TokenTable::Mapping {
-    void *address = nullptr;
-    size_t length = 0;
-    size_t skip = 0; // bytes between the page's beginning and the table's
-    const char *begin() const { return static_cast<const char *>(address) + skip; }
-    ~Mapping() {
-        if (address != nullptr) {
-            munmap(address, length);
+struct TokenTable::File {
+    explicit File(const std::string &path) : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+    ~File() {
+        if (descriptor >= 0) {
+            ::close(descriptor);
         }
+    }
+    File(const File &) = delete;
+    File &operator=(const File &) = delete;
+    bool good() const { return descriptor >= 0; }
+    bool read(char *out, size_t size, uint64_t offset) const {
+        while (size > 0) {
+            const ssize_t got = ::pread(descriptor, out, size, static_cast<off_t>(offset));
+            if (got < 0 && errno == EINTR) {
+                continue;
+            }
+            if (got <= 0) {
+                return false;
+            }
+            out += got;
+            offset += static_cast<uint64_t>(got);
+            size -= static_cast<size_t>(got);
+        }
+        return true;
     }
 
-    static std::unique_ptr<Mapping> map(const std::string &path, uint64_t offset, uint64_t size) {
-        const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-        if (file < 0) {
-            return nullptr;
-        }
-        auto mapping = std::make_unique<Mapping>();
-        mapping->skip = offset % static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-        mapping->length = size + mapping->skip;
-        void *address =
-            mmap(nullptr, mapping->length, PROT_READ, MAP_SHARED, file, static_cast<off_t>(offset - mapping->skip));
-        ::close(file);
-        if (address == MAP_FAILED) {
-            return nullptr;
-        }
-        mapping->address = address;
-        return mapping;
-    }
+    int descriptor;
 };
 #endif
 
-std::unique_ptr<TokenTable> TokenTable::open(const GgufFile &file, int64_t width, int64_t rows) {
+std::unique_ptr<TokenTable> TokenTable::open(const GgufFile &file) {
     const auto tensor = file.tensor("token_embd.weight");
-    if (!tensor || tensor->width != width || tensor->rows < rows) {
-        return nullptr;
-    }
-    if (tensor->type != GGML_TYPE_F32 && ggml_get_type_traits(tensor->type)->to_float == nullptr) {
+    if (!tensor || (tensor->type != GGML_TYPE_F32 && ggml_get_type_traits(tensor->type)->to_float == nullptr)) {
         return nullptr;
     }
     std::unique_ptr<TokenTable> table(new TokenTable);
-    table->mapping_ = Mapping::map(file.path(), tensor->offset, tensor->size);
+    table->file_ = std::make_unique<File>(file.path());
     table->type_ = tensor->type;
-    table->width_ = width;
-    table->rows_ = rows;
-    table->row_bytes_ = ggml_row_size(tensor->type, width);
-    return table->mapping_ ? std::move(table) : nullptr;
+    table->offset_ = tensor->offset;
+    table->width_ = tensor->width;
+    table->rows_ = tensor->rows;
+    table->row_bytes_ = ggml_row_size(tensor->type, tensor->width);
+    return table->file_->good() ? std::move(table) : nullptr;
 }
 
 TokenTable::~TokenTable() = default;
 
-void TokenTable::read(int64_t id, float *out) const {
-    const char *row = mapping_->begin() + static_cast<size_t>(id) * row_bytes_;
+// From the system's cache, a read of a row takes less than a microsecond.
+bool TokenTable::read(int64_t id, float *out) const {
+    const uint64_t offset = offset_ + static_cast<uint64_t>(id) * row_bytes_;
+    bool got = false;
     if (type_ == GGML_TYPE_F32) {
-        std::memcpy(out, row, row_bytes_);
+        got = file_->read(reinterpret_cast<char *>(out), row_bytes_, offset);
     } else {
-        ggml_get_type_traits(type_)->to_float(row, out, width_);
+        thread_local std::vector<char> row; // one a thread: reading allocates nothing
+        row.resize(row_bytes_);
+        got = file_->read(row.data(), row_bytes_, offset);
+        if (got) {
+            ggml_get_type_traits(type_)->to_float(row.data(), out, width_);
+        }
     }
+    if (!got) {
+        std::fill_n(out, width_, std::numeric_limits<float>::quiet_NaN());
+    }
+    return got;
 }
 
 } // namespace personaplug

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from ..errors import BundleError
 from .digest import sha256_of
 from .manifest import FilePart
@@ -82,6 +80,8 @@ def cache_folder() -> Path:
     """Folder of the stamps: PERSONAPLUG_CACHE, or ``personaplug-edge`` in the user's cache folder of this system."""
     if named := os.environ.get("PERSONAPLUG_CACHE"):
         return Path(named)
+    import platformdirs  # with what it imports 1 MB, and most bundles have no file so large
+
     return platformdirs.user_cache_path("personaplug-edge", appauthor=False)
 
 

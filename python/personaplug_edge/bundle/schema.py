@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 from collections.abc import Mapping
@@ -25,6 +24,8 @@ def read_part(kind: type[T], data: Any, at: str, source: str) -> T:
         raise _wrong(at, "an object", data, source)
     fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
     for key in data.keys() - fields.keys():
+        import difflib  # for this message alone
+
         near = difflib.get_close_matches(str(key), list(fields), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}"
         raise BundleError(f"{source}: unknown key {_join(at, key)}; {hint}")
