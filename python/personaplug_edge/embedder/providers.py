@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import EncoderError
 
 _SHORT = {"cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider", "cpu": "CPUExecutionProvider"}
-_CPU = _SHORT["cpu"]
+CPU = _SHORT["cpu"]
 
 
 def choose_providers(asked: Sequence[str] | None, available: Sequence[str]) -> list[str]:
@@ -33,7 +33,7 @@ def choose_providers(asked: Sequence[str] | None, available: Sequence[str]) -> l
             chosen.append(name)
         else:
             _warn(f"this onnxruntime has no {name} (it has {', '.join(available)}); going on without it")
-    return [*dict.fromkeys(chosen), *([] if _CPU in chosen else [_CPU])]
+    return [*dict.fromkeys(chosen), *([] if CPU in chosen else [CPU])]
 
 
 def warn_of_fallback(wanted: Sequence[str], got: Sequence[str], path: Path) -> None:

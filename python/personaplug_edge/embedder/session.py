@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderError, MissingExtraError
-from .providers import choose_providers, warn_of_fallback
+from .providers import CPU, choose_providers, warn_of_fallback
+from .tables import mapped_tables
 
 _MOST_THREADS = 8  # short texts do not feed more; ask for more with ``threads``
 
@@ -43,7 +44,9 @@ class Session:
         self.threads = threads if threads > 0 else min(_usable_cores(), _MOST_THREADS)
         """Threads that share one run, the caller's included."""
         try:
-            self._session = ort.InferenceSession(str(self.path), _options(ort, self.threads), providers=wanted)
+            options = _options(ort, self.threads)
+            self._tables = self._map_tables(ort, options, wanted)
+            self._session = ort.InferenceSession(str(self.path), options, providers=wanted)
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise EncoderError(f"{self.path} cannot be loaded: {_first_line(error)}; export it again") from error
         self.providers: list[str] = self._session.get_providers()
@@ -54,10 +57,19 @@ class Session:
         self.outputs: dict[str, Any] = {node.name: node for node in self._session.get_outputs()}
         """Graph outputs by name."""
 
+    def _map_tables(self, ort: ModuleType, options: Any, providers: Sequence[str]) -> list[Any]:
+        """Puts mapped tables in the place of the file's own; what is returned has to live as long as the session."""
+        tables = []
+        if list(providers) == [CPU]:  # others would copy them to their own memory
+            for name, table in mapped_tables(self.path).items():
+                tables.append(ort.OrtValue.ortvalue_from_numpy(table))
+                options.add_initializer(name, tables[-1])
+        return tables
+
     @property
     def callers(self) -> int:
         """How many calls of :meth:`run` at once use the processor best; an accelerator takes one at a time."""
-        return self.threads if self.providers == ["CPUExecutionProvider"] else 1
+        return self.threads if self.providers == [CPU] else 1
 
     def require(self, *, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Raise EncoderError unless the graph takes exactly ``inputs`` and gives at least ``outputs``."""
