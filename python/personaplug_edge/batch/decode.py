@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import AdapterError, EngineError, GrammarError
 from ..request import answer_text
 from ..request_options import RequestOptions
-from .embed import ROW_ERRORS, Ready
+from .embed import ROW_ERRORS, Ready, check_folder
 from .groups import Group
 from .options import BatchOptions
 from .outcomes import BadRow, BatchResult, Outcome
@@ -74,6 +74,7 @@ class Decoder:
                         live[engine.submit(row.prompt, row.request.sampling, _options(row))] = _Answer(row)
                 except ROW_ERRORS as error:
                     assert isinstance(row, Ready)
+                    check_folder(self._plug, error)
                     yield _failed(group, row, error)
             if live:
                 yield from self._step(engine, group, live)
@@ -96,6 +97,7 @@ class Decoder:
         try:
             events = engine.step()
         except (EngineError, GrammarError, AdapterError) as error:
+            check_folder(self._plug, error)
             dropped = [sequence for sequence in live if not engine.is_live(sequence)]
             if not dropped or len(dropped) == len(live) > 1:  # not the fault of a row: the run can be started again
                 raise

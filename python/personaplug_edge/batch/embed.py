@@ -142,7 +142,7 @@ class Personalizer:
                 untrained=made.untrained,
             )
         except ROW_ERRORS as error:
-            self._check_folder(error)
+            check_folder(self._plug, error)
             return str(error)
 
     def _refused(self, request: Request, needs: Needs, made: Personalized, items: int) -> str:
@@ -170,11 +170,12 @@ class Personalizer:
             return count if request.spec in ("static", "pplug-static") else min(count, limit or count)
         return min(len(request.history), limit or len(request.history))
 
-    def _check_folder(self, error: Exception) -> None:
-        """One user's damaged file is a bad row; a folder that is gone ends the run, to be gone on with."""
-        folder = self._plug.adapters
-        if isinstance(error, AdapterError) and folder is not None and not (folder.folder / INDEX).is_file():
-            raise BatchError(f"the adapters in {folder.folder} are gone; bring them back and start again") from error
+
+def check_folder(plug: PersonaPlug, error: Exception) -> None:
+    """One user's damaged adapter is a bad row; a folder that is gone ends the run, to be gone on with: BatchError."""
+    folder = plug.adapters
+    if isinstance(error, AdapterError) and folder is not None and not (folder.folder / INDEX).is_file():
+        raise BatchError(f"the adapters in {folder.folder} are gone; bring them back and start again") from error
 
 
 def _subject(template: str, text: str) -> str:
