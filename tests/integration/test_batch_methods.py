@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from personaplug_edge import BadRow, BatchOptions, BatchResult, NewItem, Persona
 from personaplug_edge.adapters import INDEX, AdapterFolder, file_name
 from personaplug_edge.bundle import PromptPart
 from personaplug_edge.errors import BatchError, MethodError
+from personaplug_edge.personalize import registry
+from personaplug_edge.personalize.method import Contribution, Request
+from personaplug_edge.personalize.past import Past
 
 HISTORY = [("a goal in extra time", "sports"), ("the vote was late", "politics"), ("the senate met", "politics")]
 SHORT = Sampling(max_tokens=6, ignore_end=True)
@@ -121,6 +125,22 @@ def test_what_is_wrong_with_a_method_is_a_bad_row_or_ends_the_run_before_it_begi
         assert "--adapters" in refused(plain, {"user": "anna", "method": "lora"})
         with pytest.raises(BatchError, match="needs what was trained for each user"):
             list(generate_batch(plain, [{"prompt": "a"}], options=with_(method="lora+pplug")))
+
+
+def test_a_method_of_ones_own_may_hint_at_the_sampling_and_fail(
+    plug: PersonaPlug, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brief(user: Past, request: Request) -> Contribution:
+        if not user.items:
+            raise KeyError("no items")
+        return Contribution(front="in short: ", sampling={"max_tokens": 2, "ignore_end": True})
+
+    entry = SimpleNamespace(load=lambda: brief, value="tests:brief")
+    monkeypatch.setattr(registry, "_found", lambda: {"brief": entry})
+    row = {"user": "anna", "method": "brief"}
+    assert one(plug, row, sampling=None).generated_tokens == 2 and one(plug, row).generated_tokens == 6
+    assert one(plug, row | {"options": {"ignore_end": True}}, sampling=None).generated_tokens == 8  # the bundle's
+    assert "method 'brief' failed: KeyError" in refused(plug, row | {"user": "nobody"})
 
 
 def test_a_run_may_require_a_history_whatever_the_method(plug: PersonaPlug) -> None:
