@@ -31,6 +31,12 @@ def empty_figure(width: float, height: float) -> Any:
     return figure
 
 
+def fix_layout(figure: Any) -> None:
+    """Lays a figure out once and for all: from here on it is known where its panels lie."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def plain(text: str, width: int, lines: int = 2) -> str:
     """The text for a label: wrapped, cut, and with nothing that matplotlib reads as a formula."""
     short = textwrap.shorten(" ".join(text.split()), width * lines, placeholder="...")

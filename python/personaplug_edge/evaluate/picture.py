@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from ..plots import DPI, empty_figure
 from .families import family_of, numbered, telling
+from .lengths import LengthFigure
 from .picture_costs import draw_costs
 from .report import Difference, TaskReport
 from .tables import TITLES
@@ -57,7 +59,7 @@ def _columns(reports: Sequence[TaskReport], numbers: dict[str, int]) -> list[Pan
         partial(_differences, numbers=numbers, likelihood=False),
         partial(_differences, numbers=numbers, likelihood=True),
     ]
-    if any(report.by_length for report in reports):
+    if any(_groups(report) for report in reports):
         columns.append(_lengths)
     if any(report.by_history for report in reports):
         columns.append(_truncated)
@@ -84,13 +86,16 @@ def _differences(panel: Any, report: TaskReport, numbers: dict[str, int], *, lik
 
 
 def _lengths(panel: Any, report: TaskReport) -> None:
-    metric = next(iter(report.directions))
-    groups = {figure.low: figure for figure in report.by_length}
-    places = {low: place for place, low in enumerate(groups)}
+    metric, groups = next(iter(report.directions)), _groups(report)
+    if not groups:
+        return _empty(panel, "too few questions\nto group by length")
+    places, used = {low: place for place, low in enumerate(groups)}, Counter[str]()
     for method in telling(report, metric):
         figures = [f for f in report.by_length if (f.method, f.metric) == (method, metric)]
         xs, ys = [places[f.low] for f in figures], [f.estimate.value for f in figures]
-        family, line = family_of(method), "--" if method == "none" else "-"
+        family = family_of(method)
+        line = "--" if method == "none" else ("-", "-.", ":")[used[family.color] % 3]
+        used[family.color] += 1
         panel.plot(xs, ys, line, color=family.color, marker=family.marker, markersize=4, linewidth=1.5, label=method)
     panel.set_xticks(range(len(groups)), [f"{f.low}+\n{f.questions}" for f in groups.values()])
     panel.set_xlabel("items in the history; questions", fontsize=8)
@@ -99,23 +104,39 @@ def _lengths(panel: Any, report: TaskReport) -> None:
 
 def _truncated(panel: Any, report: TaskReport) -> None:
     metric = next(iter(report.directions))
+    if not report.by_history:
+        return _empty(panel, "not measured")
     lengths = list(dict.fromkeys(figure.length for figure in report.by_history))
     for number, method in enumerate(dict.fromkeys(figure.method for figure in report.by_history)):
         found = [f for f in report.by_history if (f.method, f.metric) == (method, metric)]
         xs = [lengths.index(f.length) for f in found]
         color, line = family_of(method).color, ("-", "-.", ":")[number % 3]
+        # What is in question is the change with the history: the band is that of the paired difference to the first.
+        base = found[0].estimate.value if found else 0.0
+        ends = [(base + f.gain.low, base + f.gain.high) if f.gain else (base, base) for f in found]
         panel.fill_between(
-            xs, [f.estimate.low for f in found], [f.estimate.high for f in found], color=color, alpha=0.12, linewidth=0
+            xs, [low for low, _ in ends], [high for _, high in ends], color=color, alpha=0.12, linewidth=0
         )
         panel.plot(xs, [f.estimate.value for f in found], line, color=color, linewidth=1.5, zorder=3, label=method)
         for f, x in zip(found, xs, strict=True):  # filled: another than with the shortest history
             clear = f.gain is not None and not f.gain.low <= 0 <= f.gain.high
             panel.plot(x, f.estimate.value, "o", color=color, markersize=5, zorder=4, mfc=color if clear else "white")
-    if base := report.figure("none", metric):
-        panel.axhline(base.value, color=family_of("none").color, linestyle="--", linewidth=1, label="none")
+    if bare := report.figure("none", metric):
+        panel.axhline(bare.value, color=family_of("none").color, linestyle="--", linewidth=1, label="none")
     panel.set_xticks(range(len(lengths)), list(map(str, lengths)))
-    panel.set_xlabel("latest items of each history (filled: differs from the first)", fontsize=8)
+    panel.set_xlabel("latest items of each history (band, filled: against the first)", fontsize=8)
     _titled(panel, report, metric, "with histories cut")
+
+
+def _groups(report: TaskReport) -> dict[int, LengthFigure]:
+    """A figure of each group of lengths by its beginning; none where there are not two to compare."""
+    groups = {figure.low: figure for figure in report.by_length}
+    return groups if len(groups) > 1 else {}
+
+
+def _empty(panel: Any, why: str) -> None:
+    panel.set_axis_off()
+    panel.text(0.5, 0.5, why, ha="center", va="center", fontsize=8, color=OPEN, transform=panel.transAxes)
 
 
 def _titled(panel: Any, report: TaskReport, metric: str, what: str) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
+import numpy as np
+
 from ..label_layout import place_labels
+from ..plots import fix_layout
 from .families import FAMILIES, family_of
 from .report import TaskReport
 from .tables import TITLES
@@ -30,7 +33,7 @@ def draw_costs(
     panels[0].set_ylabel(_unit(reports), fontsize=9)
     part.suptitle("Quality against cost (better: up and to the left)", fontsize=11)
     _key(panels[-1], numbers)
-    part.figure.draw_without_rendering()  # where a panel lies is known only now
+    fix_layout(part.figure)
     for panel, points in zip(panels[:-1], costs.values(), strict=True):
         _numbers(panel, points, numbers)
 
@@ -90,10 +93,13 @@ def _numbers(panel: Any, points: Sequence[Point], numbers: Mapping[str, int]) ->
     if not points:
         return
     scale = panel.figure.dpi / 72
-    spots = panel.transData.transform([(point.cost, point.gain.value) for point in points])
+    place = panel.transData.transform
+    spots = place([(point.cost, point.gain.value) for point in points])
+    low, high = (place([(p.cost, end) for p, end in zip(points, ends, strict=True)]) for ends in _ends(points))
+    bars = np.column_stack([low - [scale, 0], high + [scale, 0]])
     box = panel.get_window_extent()
     sizes = [[NUMBER[0] * scale, NUMBER[1] * scale]] * len(points)
-    centers = place_labels(spots, sizes, (box.x0, box.y0, box.x1, box.y1), gap=3 * scale)
+    centers = place_labels(spots, sizes, (box.x0, box.y0, box.x1, box.y1), gap=3 * scale, obstacles=bars)
     for point, spot, center in zip(points, spots, centers, strict=True):
         shift = (center - spot) / scale
         far = float((shift**2).sum()) > 2 * NUMBER[0] ** 2
@@ -109,6 +115,10 @@ def _numbers(panel: Any, points: Sequence[Point], numbers: Mapping[str, int]) ->
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#999999", "shrinkA": 0} if far else None,
         )
         text.set_in_layout(False)
+
+
+def _ends(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [point.gain.low for point in points], [point.gain.high for point in points]
 
 
 def _key(panel: Any, numbers: Mapping[str, int]) -> None:

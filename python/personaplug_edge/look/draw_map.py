@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..label_layout import place_labels
-from ..plots import DPI, empty_figure, plain
+from ..plots import DPI, empty_figure, fix_layout, plain
 from .colors import OTHER_COLOR, colors_of
 from .user_map import UserMap
 
@@ -30,7 +30,15 @@ def save_map(made: UserMap, path: Path, *, title: str = "", named: bool = True) 
         users = sum(made.groups[each] for each in rest)
         _scatter(panel, made, group, OTHER_COLOR, "" if number else f"{len(rest)} others ({users})")
     heading = "commonest label" if made.color == "label" else "nearest users, by their words"
-    panel.legend(title=heading, title_fontsize=8, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    panel.legend(
+        title=heading,
+        alignment="left",
+        title_fontsize=8,
+        fontsize=8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
     panel.set_xlabel(f"first direction: {made.shares[0]:.0%} of the variance", fontsize=9)
     panel.set_ylabel(f"second: {made.shares[1]:.0%}", fontsize=9)
     panel.set_aspect("equal", adjustable="datalim")
@@ -38,7 +46,7 @@ def save_map(made: UserMap, path: Path, *, title: str = "", named: bool = True) 
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_title(plain(title, 100), fontsize=10, loc="left")
     if named and len(made.users) <= MOST_NAMED:
-        figure.draw_without_rendering()  # where the panel lies is known only now
+        fix_layout(figure)
         _name(panel, made, points, colors)
     figure.savefig(path, dpi=DPI)
 

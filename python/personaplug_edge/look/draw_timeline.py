@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..label_layout import place_labels
-from ..plots import DPI, empty_figure, plain
+from ..plots import DPI, empty_figure, fix_layout, plain
 from .colors import OTHER_COLOR, colors_of
 from .timeline import Timeline
 
@@ -36,7 +36,7 @@ def save_timeline(timeline: Timeline, path: Path, *, title: str = "") -> None:
         panel.yaxis.label.set_size(9)
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     figure.suptitle(plain(title, 100), fontsize=10, x=0.01, ha="left")
-    figure.draw_without_rendering()  # where the panel lies is known only now
+    fix_layout(figure)
     _name_heaviest(top, timeline, where)
     figure.savefig(path, dpi=DPI)
 
