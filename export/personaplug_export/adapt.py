@@ -38,6 +38,8 @@ from personaplug_export.vectors import EncoderOptions
 from personaplug_export.vocabulary import shared_tokens
 
 ROWS = ("_instruction", "_cold_start")
+ROWS_LR = 10
+"""Rows alone take so many times the learning rate: their numbers are about 1, the projector's weights far smaller."""
 QUERY = ("input_head.", "aggregator.")
 
 
@@ -134,7 +136,8 @@ class Adaptation:
 
     def _instruction_only(self, plug: Plug) -> Trainer:
         """Sees no history, so that I and the cold-start rows are all there is."""
-        options = replace(self.train_options, drop_all=1.0, contrast=0.0)
+        lr = ROWS_LR * self.train_options.lr
+        options = replace(self.train_options, drop_all=1.0, contrast=0.0, lr=lr)
         trainer = _variant(self.scratch, plug, ROWS, options, self.out / "instruction_only")
         trainer.input_encoder = self.input_encoder
         return trainer

@@ -17,7 +17,7 @@ class AdaptOptions:
     """optimizer steps; 0 carries the rows over and stops"""
     batch: int = 16
     """questions a step"""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """peak learning rate"""
     train_query: bool = False
     """train what is about users too: input head, temperature, recency"""

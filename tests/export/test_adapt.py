@@ -78,7 +78,7 @@ def test_in_the_same_llm_of_another_space_nothing_is_lost(folders: dict[str, Pat
 
 
 def test_few_steps_teach_it_another_llm(folders: dict[str, Path], tmp_path: Path) -> None:
-    found = adaptation(folders, "other", tmp_path, replace(OPTIONS, compare=True))
+    found = adaptation(folders, "other", tmp_path, replace(OPTIONS, compare=True, steps=80))
     shared = len(words("g"))
     assert found.carried.shared == shared
     report = run(found, folders)
@@ -94,7 +94,7 @@ def test_few_steps_teach_it_another_llm(folders: dict[str, Path], tmp_path: Path
     assert facts["dev_loss"]["adapted"]["colors"] == pytest.approx(report.mean("adapted"))
     trained = json.loads((tmp_path / "train.json").read_text())
     assert trained["template"] == "{input} answer:" and trained["encoder"]["pooling"] == "mean"
-    assert trained["steps"] == 40 and trained["subtract_mean"] is True
+    assert trained["steps"] == 80 and trained["subtract_mean"] is True
 
 
 def test_the_query_is_trained_if_asked(folders: dict[str, Path], tmp_path: Path) -> None:
