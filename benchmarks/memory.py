@@ -2,9 +2,10 @@
 
 ``python benchmarks/memory.py --model 135m --json out.json``. Each contender is a process of its own (memory_child.py)
 that loads the model, answers one prompt of 64 tokens with 128, and says how much memory was resident at most and at the
-end, before anything is freed (the mapped model file counts). Ours is a whole PersonaPlug with encoder, store and a
-persona; "ours, LLM alone" leaves those out. Imports are timed as processes too, less one that imports nothing. Time to
-first token runs from the start of the process to its first token, with the files in the system's cache.
+end, before anything is freed, and how much of the latter is private: no page of a file, as those of the mapped model
+and of libraries are, which processes share and the system can drop. Ours is a whole PersonaPlug with encoder, store and
+a persona; "ours, LLM alone" leaves those out. Imports are timed as processes too, less one that imports nothing. Time
+to first token runs from the start of the process to its first token, with the files in the system's cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, find_binary, finish, goal, interleaved, parser, ratio, summary, table
-from memory_child import ALONE, CONTEXT, OURS, PEER, PROMPT, TOKENS
+from memory_child import ALONE, CONTEXT, OURS, PEER, PROMPT, STATUS, TOKENS
 from random_bundle import bundle_folder
 from random_llama import SHAPES, model_file
 
@@ -87,9 +88,7 @@ def measure(name: str, folder: Path, threads: int, rounds: int, binary: Path | N
     interleaved({who: lambda who=who: turn(who) for who in commands}, rounds)  # type: ignore[misc]
     kept = {who: runs[1:] for who, runs in found.items()}
     figures = {
-        who: {
-            key: summary([each[key] for each in runs]) for key in ("steady_bytes", "peak_bytes", "first_token_seconds")
-        }
+        who: {key: summary([each[key] for each in runs]) for key in (*STATUS, "first_token_seconds")}
         for who, runs in kept.items()
     }
     seconds = {who: figures[who]["first_token_seconds"]["rounds"] for who in figures}
@@ -126,13 +125,16 @@ def main() -> None:
     }
     took = imports(given.rounds)
     rows = [
-        [f"{name}: {who}", figures["peak_bytes"]["median"] / 1e6, figures["steady_bytes"]["median"] / 1e6,
-         figures["first_token_seconds"]["median"]]
+        [f"{name}: {who}", *(figures[key]["median"] / 1e6 for key in STATUS), figures["first_token_seconds"]["median"]]
         for name, result in models.items()
         for who, figures in result["contenders"].items()
     ]  # fmt: skip
     shown = [
-        table("resident memory, and start", ["", "peak MB", "steady MB", "process start to first token, s"], rows),
+        table(
+            "resident memory, and start",
+            ["", "peak MB", "steady MB", "private MB", "start to first token, s"],
+            rows,
+        ),
         table("imports", ["module", "seconds"], [[name, each["median"]] for name, each in took.items()]),
     ]
     met = [each for name, result in models.items() for each in goals(name, result)]

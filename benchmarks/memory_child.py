@@ -11,15 +11,18 @@ from collections.abc import Iterator
 
 OURS, ALONE, PEER = "ours", "ours, LLM alone", "llama_cpp.Llama"
 PROMPT, TOKENS, CONTEXT = 64, 128, 512
+STATUS = {"peak_bytes": "VmHWM", "steady_bytes": "VmRSS", "private_bytes": "RssAnon"}
+"""What is told, by its line in /proc/self/status; the last is that part of steady that is no page of a file."""
 
 
-def status(which: str) -> int:
-    """VmRSS or VmHWM of this process in bytes; 0 where the system does not tell."""
+def memory() -> dict[str, int]:
+    """Bytes by the names of STATUS; 0 where the system does not tell."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
-            return next((1024 * int(line.split()[1]) for line in file if line.startswith(which)), 0)
+            lines = dict(line.split(":", 1) for line in file)
     except OSError:
-        return 0
+        return dict.fromkeys(STATUS, 0)
+    return {name: 1024 * int(lines[line].split()[0]) for name, line in STATUS.items()}
 
 
 def main(kind: str, path: str, threads: int, vocabulary: int) -> None:
@@ -32,7 +35,7 @@ def main(kind: str, path: str, threads: int, vocabulary: int) -> None:
         if count == TOKENS:
             break
     # While it is still loaded: the bare loop too is measured before it frees.
-    print(json.dumps({"steady_bytes": status("VmRSS"), "peak_bytes": status("VmHWM")}))
+    print(json.dumps(memory()))
     del loaded
 
 

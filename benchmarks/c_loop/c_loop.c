@@ -52,9 +52,9 @@ int main(int argc, char **argv) {
     }
     printf("{\"threads\": %d, \"prompt_tokens\": %d, \"generated_tokens\": %d, \"prompt_seconds\": %.6f, "
            "\"decode_seconds\": %.6f, \"decode_tokens_per_second\": %.1f, \"last_token\": %d, "
-           "\"steady_bytes\": %ld, \"peak_bytes\": %ld}\n",
+           "\"steady_bytes\": %ld, \"peak_bytes\": %ld, \"private_bytes\": %ld}\n",
            threads, prompt, wanted, prompt_seconds, decode_seconds, (wanted - 1) / decode_seconds, last,
-           resident("VmRSS"), resident("VmHWM"));
+           resident("VmRSS"), resident("VmHWM"), resident("RssAnon"));
     free(ids);
     llama_free(context);
     llama_model_free((struct llama_model *)model);

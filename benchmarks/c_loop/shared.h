@@ -33,7 +33,7 @@ static inline llama_token argmax(const float *logits, int size) {
     return 0;
 }
 
-// "VmRSS" or "VmHWM" of this process in bytes; 0 where the system does not tell.
+// "VmRSS", "VmHWM" or "RssAnon" of this process in bytes; 0 where the system does not tell.
 static inline long resident(const char *which) {
     FILE *file = fopen("/proc/self/status", "r");
     char line[256];
