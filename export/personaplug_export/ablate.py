@@ -77,7 +77,7 @@ def run_variant(
     fold_llms = setting.fold_llms if changes.get("cross_fit", True) else ()
     options = replace(setting.options, **{key: value for key, value in changes.items() if key != "cross_fit"})
     trainer = kind(setting.llm, setting.encoder, setting.encoder_options, options, out, fold_llms)
-    _share_vectors(out)
+    _share_vectors(out, "vectors" if options.with_output else "vectors-of-text")
     trainer.run(trainer.examples(setting.folders, "train"), dict(setting.shares))
     tasks = [task for folder in setting.folders for task in read_tasks(folder, split="dev")]
     examples = trainer.examples(setting.folders, "dev")
@@ -195,9 +195,9 @@ def ablate_command(
     typer.echo(table(results))
 
 
-def _share_vectors(out: Path) -> None:
+def _share_vectors(out: Path, name: str) -> None:
     """Vectors of the same texts are the same for all variants: they are kept beside the variants' folders."""
-    shared = out.parent / "vectors"
+    shared = out.parent / name
     shared.mkdir(exist_ok=True)
     if not (out / "vectors").exists():
         (out / "vectors").symlink_to(shared.resolve(), target_is_directory=True)
