@@ -42,10 +42,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learned recency": {"learned_recency": True},
     "contrast with another user": {"contrast": 0.5},
     "input encoder trained whole": {"input_encoder": "full"},
-    "LLM tuned on the same questions": {"cross_fit": False},
+    "every task cross-fitted": {"cross_fit": "all"},
+    "nothing cross-fitted": {"cross_fit": "none"},
     "trained and asked without histories": {"drop_all": 1.0},
 }
-"""Changes to the base by name; ``cross_fit`` is whether the LLMs of the folds are used. The last is the control: what
+"""Changes to the base by name; ``cross_fit`` "none" leaves the LLMs of the folds out. The last is the control: what
 rows that are the same for everybody bring (instruction and cold-start rows)."""
 
 BARE = "bare LLM"
@@ -74,8 +75,8 @@ def run_variant(
         found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text())
         return found
     out.mkdir(parents=True, exist_ok=True)
-    fold_llms = setting.fold_llms if changes.get("cross_fit", True) else ()
-    options = replace(setting.options, **{key: value for key, value in changes.items() if key != "cross_fit"})
+    options = replace(setting.options, **changes)
+    fold_llms = setting.fold_llms if options.cross_fit != "none" else ()
     trainer = kind(setting.llm, setting.encoder, setting.encoder_options, options, out, fold_llms)
     _share_vectors(out, "vectors" if options.with_output else "vectors-of-text")
     trainer.run(trainer.examples(setting.folders, "train"), dict(setting.shares))

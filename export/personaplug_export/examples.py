@@ -30,8 +30,10 @@ class Examples:
         encoder: FrozenEncoder,
         options: TrainOptions,
         cache: Path,
+        *,
+        labels: Sequence[str] = (),
     ) -> None:
-        self.questions, self.options = questions, options
+        self.questions, self.options, self.labels = questions, options, labels
         self.tokenizer, self.encoder = tokenizer, encoder
         self.vectors = cached_vectors(encoder, self._texts(questions), cache)
 

@@ -89,6 +89,7 @@ class Trainer:
                 self.encoder,
                 self.options,
                 self.out / "vectors" / f"{task.name}-{split}.pt",
+                labels=task.labels,
             )
             for folder in folders
             for task in read_tasks(
@@ -126,11 +127,17 @@ class Trainer:
         device = "cuda" if self.options.device.startswith("cuda") else "cpu"
         rows = self.rows(examples, questions, order, owners)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.options.bf16):
-            return plug_loss(self._llm_of(questions, order), rows, [examples.tokens(q) for q in questions], each=each)
+            return plug_loss(
+                self._llm_of(examples, questions, order), rows, [examples.tokens(q) for q in questions], each=each
+            )
 
-    def _llm_of(self, questions: Sequence[Example], order: np.random.Generator | None) -> Any:
-        """The LLM that teaches: of a batch of training questions, all of one fold, the one not tuned on them."""
-        if order is None or not self.fold_llms:
+    def _llm_of(self, examples: Examples, questions: Sequence[Example], order: np.random.Generator | None) -> Any:
+        """The LLM that teaches: of a batch of training questions, all of one fold, the one not tuned on them.
+
+        Labels are what an LLM gets by heart. Free text it had better learn from the very LLM that will write it.
+        """
+        wanted = self.options.cross_fit == "all" or bool(examples.labels)
+        if order is None or not self.fold_llms or not wanted:
             return self.llm
         return self.fold_llms[fold_of(questions[0].user_id)]
 

@@ -35,6 +35,8 @@ class TrainOptions:
     """longer requests are cut at their end, the template's own words kept"""
     max_items: int = 512
     """the last items of a history that are read"""
+    cross_fit: str = "labels"
+    """with LLMs of folds: "labels" learns tasks with labels from them, "all" every task"""
     bloggers: int = 600
     """of a folder of posts, so many users are trained on"""
     drop: float = 0.5

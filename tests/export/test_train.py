@@ -182,7 +182,7 @@ def test_each_fold_of_users_learns_from_the_llm_that_has_not_read_it(
     original = run.loss
 
     def watched(examples: Examples, questions: list[Example], order: object, **rest: object) -> torch.Tensor:
-        llm = run._llm_of(questions, np.random.default_rng(0))
+        llm = run._llm_of(examples, questions, np.random.default_rng(0))
         taught.append((run.fold_llms.index(llm), {fold_of(q.user_id) for q in questions}))
         return original(examples, questions, order, **rest)  # type: ignore[arg-type]
 
@@ -190,8 +190,10 @@ def test_each_fold_of_users_learns_from_the_llm_that_has_not_read_it(
     run.run(run.examples([folders["news_category"]], "train"), {})
     assert len(taught) == 12 and all(folds == {llm} for llm, folds in taught)
     assert {llm for llm, _ in taught} == {0, 1}
-    dev = run.examples([folders["news_category"]], "dev")["news_category"].questions
-    assert run._llm_of(dev, None) is run.llm
+    dev = run.examples([folders["news_category"]], "dev")["news_category"]
+    assert run._llm_of(dev, dev.questions, None) is run.llm
+    dev.labels = ()
+    assert run._llm_of(dev, dev.questions, np.random.default_rng(0)) is run.llm
 
 
 def test_variants_are_trained_once_and_compared_by_user(folders: dict[str, Path], tmp_path: Path) -> None:
