@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +25,7 @@ from personaplug_export.vectors import EncoderOptions
 SHARES = {"news_category": 3.0, "news_headline": 1.0, "email_subject": 1.0, "product_rating": 0.5, "blog_posts": 1.0}
 """How often the plug sees each task."""
 
-PLUG = TrainOptions(steps=1_500, max_input_tokens=160)
+PLUG = TrainOptions(steps=1_300, persona_tokens=4, static_tokens=2, max_input_tokens=160)
 
 CARD = ModelCard(
     summary="A reference bundle: a Llama-shaped LLM of 7.2M parameters, a sentence encoder of 7M, and a plug for five "
@@ -34,14 +33,14 @@ CARD = ModelCard(
     data="LLM: blog posts of the Blog Authorship Corpus (Schler et al. 2006), film reviews (Maas et al. 2011), "
     "HuffPost news (2018-2022), AESLC e-mails (CC BY-NC-SA 4.0), Amazon reviews 2023; then news category, "
     "news headline, e-mail subject, product rating and the continuation of posts as tasks. Encoder: the same texts, "
-    "with the vectors of all-MiniLM-L6-v2 (Apache-2.0) as the target. Plug: the training questions of the five tasks, "
-    "learned from two more LLMs, each tuned on half of the users alone, about the other half. No dev item was read.",
+    "with the vectors of all-MiniLM-L6-v2 (Apache-2.0) as the target. Plug: the training questions of the five tasks. "
+    "No dev item was read.",
     intended_use="Research and demonstration, non-commercial. Requests in the five wordings it knows: 'category of "
     "article: ...', 'headline of article: ...', 'subject of email: ...', 'score of review: ...', 'continuation of "
     "post: ...'.",
     limits="English only. What it writes freely is often wrong or nonsense: it has read some millions of words, not "
-    "trillions. It repeats the biases of its sources. The recipe's default is 26M raw tokens; where fewer are stated "
-    "below, the run was cut short, and so was its learning-rate schedule.",
+    "trillions. It repeats the biases of its sources. The LLM of this package read its raw text in two runs, 5.4M tokens "
+    "and then 19.7M others, each with a learning-rate schedule of its own; the recipe does it in one.",
 )
 
 
@@ -51,15 +50,20 @@ def tiny_command(
     out: Annotated[Path, typer.Argument(help="Working folder; the bundle appears in OUT/tiny.")],
     raw_tokens: Annotated[int, typer.Option(help="Raw tokens that the LLM reads before the tasks.")] = RAW_TOKENS,
     device: Annotated[str, typer.Option(help="cpu or cuda, for LLM and plug.")] = "cpu",
+    fold_llms: Annotated[
+        bool, typer.Option("--fold-llms", help="Tune two more LLMs without half of the users each, for ablate.")
+    ] = False,
     measured: Annotated[
         list[Path] | None, typer.Option(help="JSON of `personaplug eval` on the dev questions, for the model card.")
     ] = None,
 ) -> None:
     """Builds the reference bundle."""
     llm = build_llm(data, out, raw_tokens=raw_tokens, device=device)
-    fold_llms = [build_fold_llm(data, out, fold, device=device) for fold in range(FOLDS)]
+    if fold_llms:
+        for fold in range(FOLDS):
+            build_fold_llm(data, out, fold, device=device)
     encoder = build_encoder(data, teacher, out)
-    plug = build_plug(data, llm, fold_llms, encoder, out / "plug", device)
+    plug = build_plug(data, llm, encoder, out / "plug", device)
     export_encoder(encoder, out / "onnx", ExportOptions(pooling="mean", max_tokens=MAX_TOKENS, precision="int8"))
     gguf = out / "llm.gguf"
     export_gguf(llm, gguf, kind="q8_0")
@@ -81,13 +85,13 @@ def tiny_command(
     typer.echo(f"{bundle.folder}: {sum(p.stat().st_size for p in bundle.folder.iterdir()) / 1e6:.1f} MB")
 
 
-def build_plug(data: Path, llm: Path, fold_llms: Sequence[Path], encoder: Path, out: Path, device: str) -> Path:
+def build_plug(data: Path, llm: Path, encoder: Path, out: Path, device: str) -> Path:
     """Trains the plug on the five tasks and returns its folder."""
     if (out / "plug.json").exists():
         return out
     out.mkdir(parents=True, exist_ok=True)
     options = replace(PLUG, device=device)
-    trainer = Trainer(llm, encoder, EncoderOptions(pooling="mean", max_tokens=MAX_TOKENS), options, out, fold_llms)
+    trainer = Trainer(llm, encoder, EncoderOptions(pooling="mean", max_tokens=MAX_TOKENS), options, out)
     trainer.run(trainer.examples([data / task for task in SHARES], "train"), SHARES)
     return out
 

@@ -1,4 +1,4 @@
-"""What the tiny LLM reads: raw text first, then the four tasks without a persona.
+"""What the tiny LLM reads: raw text first, then the five tasks without a persona.
 
 Nothing of a dev question enters: of every user only the items before the first dev question are read.
 """

@@ -1,4 +1,4 @@
-"""Trains the tiny LLM: next-token prediction on raw text, then on the four tasks, answers only.
+"""Trains the tiny LLM: next-token prediction on raw text, then on the five tasks, answers only.
 
 A stage is a stream of batches fixed by a seed, so that a killed run goes on from its last checkpoint with the batch
 that was due. Matrices are trained with Muon, the rest with AdamW.
