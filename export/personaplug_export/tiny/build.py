@@ -39,8 +39,8 @@ CARD = ModelCard(
     "article: ...', 'headline of article: ...', 'subject of email: ...', 'score of review: ...', 'continuation of "
     "post: ...'.",
     limits="English only. What it writes freely is often wrong or nonsense: it has read some millions of words, not "
-    "trillions. It repeats the biases of its sources. The LLM of this package read its raw text in two runs, 5.4M tokens "
-    "and then 19.7M others, each with a learning-rate schedule of its own; the recipe does it in one.",
+    "trillions. It repeats the biases of its sources. The LLM in the package read its raw text in two runs, 5.4M "
+    "tokens and then 19.7M others, each with a learning-rate schedule of its own; the recipe does it in one.",
 )
 
 
