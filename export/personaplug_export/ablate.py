@@ -44,10 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "input encoder trained whole": {"input_encoder": "full"},
     "every task cross-fitted": {"cross_fit": "all"},
     "nothing cross-fitted": {"cross_fit": "none"},
-    "trained and asked without histories": {"drop_all": 1.0},
 }
-"""Changes to the base by name; ``cross_fit`` "none" leaves the LLMs of the folds out. The last is the control: what
-rows that are the same for everybody bring (instruction and cold-start rows)."""
+"""Changes to the base by name; ``cross_fit`` "none" leaves the LLMs of the folds out."""
 
 BARE = "bare LLM"
 """The row without any plug."""
@@ -82,8 +80,7 @@ def run_variant(
     trainer.run(trainer.examples(setting.folders, "train"), dict(setting.shares))
     tasks = [task for folder in setting.folders for task in read_tasks(folder, split="dev")]
     examples = trainer.examples(setting.folders, "dev")
-    history = options.drop_all < 1
-    answers = {task.name: evaluate(trainer, task, examples[task.name], history=history) for task in tasks}
+    answers = {task.name: evaluate(trainer, task, examples[task.name]) for task in tasks}
     kept.write_text(json.dumps(answers) + "\n")
     return answers
 
@@ -100,19 +97,16 @@ def run_bare(setting: Setting, out: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 @torch.no_grad()
-def evaluate(
-    trainer: Trainer, task: Task, examples: Examples, *, history: bool = True, batch: int = 32
-) -> list[dict[str, Any]]:
-    """Of each question: the NLL of its answer with its own history (if any is wanted) and another user's, and of a
-    label task the label that is the likeliest.
+def evaluate(trainer: Trainer, task: Task, examples: Examples, batch: int = 32) -> list[dict[str, Any]]:
+    """Of each question: the NLL of its answer with its own history and another user's, and of a label task the label
+    that is the likeliest.
     """
     questions = sorted(examples.questions, key=lambda q: len(q.input) + len(q.gold))
-    others = [replace(q, history=wrong_history(task, q) if history else ()) for q in questions]
-    owners = questions if history else others
+    others = [replace(q, history=wrong_history(task, q)) for q in questions]
     examples.learn(others)
     found = []
     for start in range(0, len(questions), batch):
-        part, wrong = owners[start : start + batch], others[start : start + batch]
+        part, wrong = questions[start : start + batch], others[start : start + batch]
         own_nll = trainer.loss(examples, part, None, each=True).tolist()
         wrong_nll = trainer.loss(examples, part, None, each=True, owners=wrong).tolist()
         labels = [choose_label(trainer, examples, q, task.labels) if task.labels else "" for q in part]

@@ -8,6 +8,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from ..sampling import Sampling
 from .data import DemoPrompts, Person
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NOBODY = "nobody"
 TOP = 3
+FREE_TEXT = Sampling(max_tokens=24, temperature=0.0, repetition_penalty=1.2, stop=("\n",))
+"""A small LLM repeats itself where it only ever takes the likeliest token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ def run_demo(
         for name in (NOBODY, *(person.id for person in headed)):
             mode: PersonaMode = "off" if name == NOBODY else persona
             user = None if name == NOBODY else _headline_user(name)
-            written[name] = plug.generate(text, user=user, persona=mode).text.strip()
+            written[name] = plug.generate(text, user=user, persona=mode, sampling=FREE_TEXT).text.strip()
             tick()
         headlines.append(written)
     asked = [prompts.category_wording.format(article=article) for article in articles]
@@ -169,8 +172,6 @@ def _first_token(
 
     The two take turns, so that a change of the machine's speed meets both; the first pair warms up and does not count.
     """
-    from ..sampling import Sampling
-
     one = Sampling(max_tokens=1, ignore_end=True)
     times: dict[bool, list[float]] = {True: [], False: []}
     for place, text in enumerate([asked[0], *asked] if asked else []):
