@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from personaplug_edge.evaluate.data import Example
+from personaplug_edge.evaluate.data import Task
 from personaplug_export.adapt_load import (
     check_target,
     facts_of,
@@ -93,17 +93,18 @@ class Adaptation:
         self.facts |= known
         write_facts(out, self.facts)
 
-    def examples(self, drawn: Mapping[str, Sequence[Example]], split: str) -> dict[str, Examples]:
-        """Questions by task, with their vectors."""
+    def examples(self, drawn: Mapping[str, Task], split: str) -> dict[str, Examples]:
+        """The questions of tasks, by task, with their vectors."""
         return {
-            task: Examples(
-                questions,
+            name: Examples(
+                task.examples,
                 self.scratch.tokenizer,
                 self.scratch.encoder,
                 self.train_options,
-                self.out / "vectors" / f"{task}-{split}.pt",
+                self.out / "vectors" / f"{name}-{split}.pt",
+                labels=task.labels,
             )
-            for task, questions in drawn.items()
+            for name, task in drawn.items()
         }
 
     def run(self, train: dict[str, Examples], dev: dict[str, Examples], shares: dict[str, float]) -> AdaptReport:

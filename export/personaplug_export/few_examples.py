@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from personaplug_edge.evaluate.data import Example
+from personaplug_edge.evaluate.data import Task
 from personaplug_edge.evaluate.discover import read_tasks
 
 
@@ -28,8 +29,8 @@ def draw_evenly(users: Sequence[str], count: int, seed: int) -> list[int]:
 
 def few_examples(
     folders: Sequence[Path], shares: Mapping[str, float], split: str, count: int, seed: int
-) -> dict[str, list[Example]]:
-    """``count`` questions of the tasks in all, by task and in proportion to ``shares``; at least one a task.
+) -> dict[str, Task]:
+    """The tasks with ``count`` questions in all, in proportion to ``shares``; at least one a task.
 
     A task is read twice, and only what is drawn is kept.
     """
@@ -39,5 +40,5 @@ def few_examples(
     for task in tasks:
         wanted = max(1, round(count * shares.get(task.name, 1.0) / whole))
         chosen = set(draw_evenly([q.user_id for q in task.examples], wanted, seed))
-        drawn[task.name] = [q for index, q in enumerate(task.examples) if index in chosen]
+        drawn[task.name] = replace(task, examples=[q for index, q in enumerate(task.examples) if index in chosen])
     return drawn

@@ -103,4 +103,5 @@ def write_colors(folder: Path) -> Path:
             questions.append({**facts, **question})
     for name, rows in (("users", users), ("questions", questions)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "labels.json").write_text(json.dumps(["red", "blue"]))
     return folder
