@@ -1,7 +1,7 @@
 """``personaplug-export ablate``: the same training budget for many variants of a plug, compared on the dev questions.
 
 Each variant is trained in a folder of its own and evaluated in PyTorch, every answer's likelihood with its user's
-history and with another's; what is done stays done, so that a stopped run goes on, and two may share the work.
+history and with another's; what is done stays done, so that a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def run_variant(
         return found
     out.mkdir(parents=True, exist_ok=True)
     options = replace(setting.options, **changes)
-    fold_llms = setting.fold_llms if options.cross_fit != "none" else ()
-    trainer = kind(setting.llm, setting.encoder, setting.encoder_options, options, out, fold_llms)
+    trainer = kind(setting.llm, setting.encoder, setting.encoder_options, options, out, setting.fold_llms)
     _share_vectors(out, "vectors" if options.with_output else "vectors-of-text")
     trainer.run(trainer.examples(setting.folders, "train"), dict(setting.shares))
     tasks = [task for folder in setting.folders for task in read_tasks(folder, split="dev")]

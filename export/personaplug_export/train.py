@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from personaplug_edge.evaluate.blogs import USERS
 from personaplug_edge.evaluate.data import Example
 from personaplug_edge.evaluate.discover import read_tasks
 from personaplug_export.examples import Examples, pad_histories, population_mean
@@ -51,7 +52,8 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.tokenizer = AutoTokenizer.from_pretrained(llm_folder)
         self.llm = self._load_llm(llm_folder)
-        self.fold_llms = [self._load_llm(folder) for folder in fold_llms]
+        wanted = fold_llms if options.cross_fit != "none" else ()
+        self.fold_llms = [self._load_llm(folder) for folder in wanted]
         self.encoder = FrozenEncoder(encoder_folder, encoder_options, options.device)
         table = self.llm.get_input_embeddings().weight
         self.plug = Plug(
@@ -82,6 +84,7 @@ class Trainer:
 
     def examples(self, folders: Sequence[Path], split: str) -> dict[str, Examples]:
         """The questions of the tasks, by task, with their vectors."""
+        bloggers = self.options.bloggers if split == "train" else USERS
         return {
             task.name: Examples(
                 task.examples,
@@ -92,9 +95,7 @@ class Trainer:
                 labels=task.labels,
             )
             for folder in folders
-            for task in read_tasks(
-                folder, split=split, **({"bloggers": self.options.bloggers} if split == "train" else {})
-            )
+            for task in read_tasks(folder, split=split, bloggers=bloggers)
         }
 
     def rows(

@@ -36,7 +36,7 @@ class TrainOptions:
     max_items: int = 512
     """the last items of a history that are read"""
     cross_fit: str = "labels"
-    """with LLMs of folds: "labels" learns tasks with labels from them, "all" every task"""
+    """with LLMs of folds: "labels" learns tasks with labels from them, "all" every task, "none" does without"""
     bloggers: int = 600
     """of a folder of posts, so many users are trained on"""
     drop: float = 0.5
@@ -59,3 +59,7 @@ class TrainOptions:
     """"cpu" or "cuda" """
     bf16: bool = True
     """autocast of the LLM to bfloat16"""
+
+    def __post_init__(self) -> None:
+        if self.cross_fit not in ("labels", "all", "none"):
+            raise ValueError(f'cross_fit: expected "labels", "all" or "none", got {self.cross_fit!r}')

@@ -194,6 +194,11 @@ def test_each_fold_of_users_learns_from_the_llm_that_has_not_read_it(
     assert run._llm_of(dev, dev.questions, None) is run.llm
     dev.labels = ()
     assert run._llm_of(dev, dev.questions, np.random.default_rng(0)) is run.llm
+    without = replace(options, cross_fit="none")
+    encoder = EncoderOptions(pooling="mean")
+    assert not Trainer(folders["llm"], folders["encoder"], encoder, without, tmp_path, folds).fold_llms
+    with pytest.raises(ValueError, match="got 'some'"):
+        replace(options, cross_fit="some")
 
 
 def test_variants_are_trained_once_and_compared_by_user(folders: dict[str, Path], tmp_path: Path) -> None:
