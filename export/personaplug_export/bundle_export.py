@@ -52,6 +52,8 @@ class BundleOptions:
     """the request as the LLM reads it"""
     max_input_tokens: int | None = None
     """tokens of the input that are kept"""
+    max_prompt_tokens: int = PromptPart.max_prompt_tokens
+    """tokens up to which past items may lengthen a prompt"""
     max_items: int | None = None
     """newest items of a history that are read; 0: all"""
     input_prefix: str = ""
@@ -136,6 +138,7 @@ def _fill(
     prompt = PromptPart(
         template=_first(options.prompt_template, trained.get("template"), "{input}"),
         max_input_tokens=_first(options.max_input_tokens, trained.get("max_input_tokens"), 256),
+        max_prompt_tokens=options.max_prompt_tokens,
     )
     history = HistoryPart(
         template="{output}: {text}" if trained.get("with_output", True) else "{text}",

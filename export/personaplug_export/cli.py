@@ -142,7 +142,8 @@ def bundle(
     details: Annotated[
         Path | None,
         typer.Option(
-            help="JSON: context, prompt_template, max_input_tokens, max_items, input_prefix, sampling, measured, card."
+            help="JSON: context, prompt_template, max_input_tokens, max_prompt_tokens, max_items, input_prefix, "
+            "sampling, measured, card."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,

@@ -22,7 +22,7 @@ from personaplug_edge.personalize.past import Past, past_of
 from personaplug_edge.personalize.pplug import attribute
 from personaplug_edge.personalize.registry import ROWS_ALONE, Part, parse
 from personaplug_edge.personalize.services import Services
-from personaplug_edge.personalize.wording import LAMP_TOKENS, Wording, wording_of
+from personaplug_edge.personalize.wording import wording_of
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request import RequestText
 from personaplug_edge.request_options import RequestOptions
@@ -144,7 +144,7 @@ class Personalizer:
         self, parts: tuple[Part, ...], asked: str, user: str | None, history: Sequence[NewItem] | None
     ) -> tuple[Past, Contribution]:
         wording = wording_of(self._bundle.manifest.prompt.template, asked)
-        room = 0 if all(part.name in ROWS_ALONE for part in parts) else self._room(asked, wording)
+        room = 0 if all(part.name in ROWS_ALONE for part in parts) else self._room(asked)
 
         def make() -> tuple[Past, Contribution]:
             past = past_of(self.services, user, history)
@@ -153,14 +153,13 @@ class Personalizer:
 
         return _again(make)
 
-    def _room(self, asked: str, wording: Wording) -> int:
-        """Tokens that text in front of a request may take: what the plug was trained with, or LaMP's own budget."""
+    def _room(self, asked: str) -> int:
+        """Tokens that text in front of a request may take."""
         manifest = self._bundle.manifest
         rows = len(self.embedder.instruction) + manifest.persona.tokens
         rows += len(self._request.start) + len(self._request.system)
         answer = Sampling(**self._bundle.sampling_options).max_tokens
-        wanted = max(manifest.prompt.max_input_tokens, LAMP_TOKENS if wording.name else 0)
-        whole = min(wanted, self.services.llm.context - rows - answer)
+        whole = min(manifest.prompt.max_prompt_tokens, self.services.llm.context - rows - answer)
         return max(0, whole - len(self._request.tokens(asked)))
 
     def _sections(self, made: Contribution, asked: str) -> Sections:

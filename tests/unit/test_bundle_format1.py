@@ -58,7 +58,8 @@ def test_format_1_with_a_head() -> None:
     assert (manifest.persona.tokens, manifest.persona.token_norm) == (4, 1.25)
     assert manifest.measured == {"anything": [1, {"at": "all"}]}
     written = json.loads(manifest.to_json())
-    assert written["prompt"].pop("system") == ""  # came later; without it nothing changes
+    assert written["prompt"].pop("system") == ""  # came later, as the next: without them nothing changes
+    assert written["prompt"].pop("max_prompt_tokens") == 512
     assert written == FORMAT_1
 
 

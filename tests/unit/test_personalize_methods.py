@@ -42,7 +42,7 @@ LLM_METHODS = (
 
 @pytest.fixture(scope="module")
 def folder(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prompt = PromptPart(template="{input}\nanswer:", max_input_tokens=128)
+    prompt = PromptPart(template="{input}\nanswer:", max_input_tokens=128, max_prompt_tokens=200)
     return make_bundle(tmp_path_factory.mktemp("b") / "b", llm_file=tiny.path, tokens=2, prompt=prompt)
 
 
@@ -150,8 +150,8 @@ def test_an_item_deleted_while_a_request_reads_it(
 
 
 def test_retrieved_text_fits(plug: PersonaPlug) -> None:
-    past = [NewItem("a film " * n, "news") for n in (30, 4, 3)]
-    budget = plug.bundle.manifest.prompt.max_input_tokens
+    past = [NewItem("a film " * n, "news") for n in (120, 4, 3)]
+    budget = plug.bundle.manifest.prompt.max_prompt_tokens
 
     def length(method: str, request: str = "tag of: film", **options: Any) -> int:
         prompt = plug.personalize(request, method=method, history=past, **options).prompt
@@ -160,7 +160,7 @@ def test_retrieved_text_fits(plug: PersonaPlug) -> None:
     bare = length("none")
     assert bare < length("recency:1") < length("recency:2") <= budget
     assert length("recency:3") == length("recency:2")  # the long one does not fit beside the others
-    long = "tag of: " + "the film " * 100
+    long = "tag of: " + "the film " * 200
     assert length("recency:3", long, cut=True) <= budget
     assert length("recency:3", long) == length("none", long) > budget  # not cut unless asked: then the engine refuses
     with pytest.raises(ContextFullError):
@@ -168,8 +168,8 @@ def test_retrieved_text_fits(plug: PersonaPlug) -> None:
 
 
 def test_lamp_items_are_cut_evenly(plug: PersonaPlug) -> None:
-    past = [NewItem(f"{word} " + "film " * 60, "news") for word in ("good", "bad", "long")]
-    largest = plug.llm.context - Sampling(**plug.bundle.sampling_options).max_tokens
+    past = [NewItem(f"{word} " + "film " * 120, "news") for word in ("good", "bad", "long")]
+    largest = plug.bundle.manifest.prompt.max_prompt_tokens
     for about in ("sport", "the bad news story " * 5):
         request = f"Generate a headline for the following article: {about}".strip()
         made = plug.personalize(request, method="recency:3", history=past)

@@ -101,6 +101,7 @@ def test_the_plain_form_is_an_answered_request() -> None:
     for free in ("what now?", "x" * 80 + ": y", "to do:"):  # no wording, a long one, nothing behind it
         assert wording_of(TINY, free).subject(free) == free
         assert wording_of(TINY, free).write("t", "o") == "t\nanswer: o\n"
+    assert wording.write(" a post ", " ") == "a post\n"  # without an answer there is no example to show
 
 
 LAMP = {

@@ -17,6 +17,7 @@ from personaplug_export.onnx_encoder import EncoderOptions as ExportOptions
 from personaplug_export.onnx_encoder import export_encoder
 from personaplug_export.tiny.build_encoder import build_encoder
 from personaplug_export.tiny.build_llm import RAW_TOKENS, build_fold_llm, build_llm
+from personaplug_export.tiny.context import TEXT_TOKENS
 from personaplug_export.tiny.encoder import MAX_TOKENS
 from personaplug_export.train import Trainer
 from personaplug_export.train_options import TrainOptions
@@ -58,11 +59,11 @@ def tiny_command(
     ] = None,
 ) -> None:
     """Builds the reference bundle."""
-    llm = build_llm(data, out, raw_tokens=raw_tokens, device=device)
+    encoder = build_encoder(data, teacher, out)
+    llm = build_llm(data, encoder, out, raw_tokens=raw_tokens, device=device)
     if fold_llms:
         for fold in range(FOLDS):
-            build_fold_llm(data, out, fold, device=device)
-    encoder = build_encoder(data, teacher, out)
+            build_fold_llm(data, encoder, out, fold, device=device)
     plug = build_plug(data, llm, encoder, out / "plug", device)
     export_encoder(encoder, out / "onnx", ExportOptions(pooling="mean", max_tokens=MAX_TOKENS, precision="int8"))
     gguf = out / "llm.gguf"
@@ -71,7 +72,8 @@ def tiny_command(
     options = BundleOptions(
         name="tiny",
         license="research and non-commercial use; see the model card for the sources",
-        context=512,
+        context=768,
+        max_prompt_tokens=TEXT_TOKENS,
         max_items=0,
         sampling={"max_tokens": 48, "stop": ["\n"]},
         measured={

@@ -12,22 +12,25 @@ from transformers import LlamaForCausalLM
 
 from personaplug_export.hf_llama import write_tokenizer
 from personaplug_export.tiny import corpus, llm
+from personaplug_export.tiny.context import Histories, context_examples
+from personaplug_export.tiny.encoder import MAX_TOKENS
 from personaplug_export.tiny.tokenizer import load_tokenizer, train_tokenizer
+from personaplug_export.vectors import EncoderOptions
 
 RAW_TOKENS = 26_000_000
 RAW_ROWS = 32
-TASK_STEPS = 700
-FOLD_STEPS = 350
+TASK_STEPS = 1_050
+FOLD_STEPS = 525
 TASK_TOKENS = 4_096
 SHARES = {
-    "news_category": 13_000,
-    "news_headline": 4_500,
-    "email_subject": 5_000,
-    "product_rating": 1_400,
-    "film_rating": 6_000,
-    "blog_continuation": 5_000,
+    "news_category": 8_000,
+    "news_headline": 3_000,
+    "email_subject": 3_500,
+    "product_rating": 1_000,
+    "film_rating": 4_000,
+    "blog_continuation": 3_500,
 }
-"""Examples an epoch, by task; a task with more is sampled, one with fewer repeats."""
+"""Examples an epoch of a request alone, by task; a task with more is sampled, one with fewer repeats."""
 
 
 def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: int) -> NDArray[np.uint16]:
@@ -47,19 +50,24 @@ def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: i
 
 
 def examples(
-    data: Path, tokenizer_path: Path, seed: int = 0, without_fold: int | None = None
-) -> list[tuple[list[int], list[int]]]:
-    """The token ids of one epoch of task examples."""
-    tokenizer, order = load_tokenizer(tokenizer_path), np.random.default_rng(seed)
-    chosen: list[tuple[list[int], list[int]]] = []
+    data: Path, out: Path, encoder: Path, seed: int = 0, without_fold: int | None = None
+) -> list[llm.TaskExample]:
+    """One epoch of task examples: requests alone, and requests with something of their user in front."""
+    tokenizer, order = load_tokenizer(out / "tokenizer.model"), np.random.default_rng(seed)
+    chosen: list[llm.TaskExample] = []
     for task, pairs in corpus.task_examples(data, without_fold).items():
         picks: Iterator[int] = iter(np.resize(order.permutation(len(pairs)), SHARES[task]).tolist())
         chosen += [llm.encode_example(tokenizer.encode, *pairs[i]) for i in picks]
-    return chosen
+    options = EncoderOptions(pooling="mean", max_tokens=MAX_TOKENS)
+    histories = Histories(data, encoder, options, out / "plug" / "vectors", without_fold)
+    return chosen + list(context_examples(histories, tokenizer.encode, order))
 
 
-def build_llm(data: Path, out: Path, *, raw_tokens: int = RAW_TOKENS, device: str = "cpu") -> Path:
-    """Runs both stages, resuming where an earlier run was cut, and returns the folder of the LLM, ``out/llm``."""
+def build_llm(data: Path, encoder: Path, out: Path, *, raw_tokens: int = RAW_TOKENS, device: str = "cpu") -> Path:
+    """Runs both stages, resuming where an earlier run was cut, and returns the folder of the LLM, ``out/llm``.
+
+    ``encoder`` finds the past items that are near a request.
+    """
     target = out / "llm"
     if (target / "config.json").exists():
         return target
@@ -77,10 +85,10 @@ def build_llm(data: Path, out: Path, *, raw_tokens: int = RAW_TOKENS, device: st
         stage = llm.Stage(name="raw", steps=len(tokens) // (RAW_ROWS * llm.CONTEXT), lr=5e-3)
         llm.train_stage(model, llm.raw_batches(tokens, RAW_ROWS, seed=1), stage, checkpoint)
         model.save_pretrained(raw_done)
-    return _tune(model, data, tokenizer_path, target, llm.Stage(name="tasks", steps=TASK_STEPS, lr=1e-3, warmup=50))
+    return _tune(model, data, encoder, out, llm.Stage(name="llm", steps=TASK_STEPS, lr=1e-3, warmup=50))
 
 
-def build_fold_llm(data: Path, out: Path, fold: int, *, device: str = "cpu") -> Path:
+def build_fold_llm(data: Path, encoder: Path, out: Path, fold: int, *, device: str = "cpu") -> Path:
     """Tunes the raw LLM of :func:`build_llm` on the users outside of ``fold`` alone: ``out/llm-without-FOLD``.
 
     The plug learns the users of that fold from it: from an LLM that has their answers by heart it would learn that a
@@ -91,14 +99,15 @@ def build_fold_llm(data: Path, out: Path, fold: int, *, device: str = "cpu") -> 
         return target
     model = LlamaForCausalLM.from_pretrained(out / "raw").to(device)
     stage = llm.Stage(name=target.name, steps=FOLD_STEPS, lr=1e-3, warmup=50)
-    return _tune(model, data, out / "tokenizer.model", target, stage, fold)
+    return _tune(model, data, encoder, out, stage, fold)
 
 
 def _tune(
-    model: LlamaForCausalLM, data: Path, tokenizer_path: Path, target: Path, stage: llm.Stage, fold: int | None = None
+    model: LlamaForCausalLM, data: Path, encoder: Path, out: Path, stage: llm.Stage, fold: int | None = None
 ) -> Path:
-    batches = llm.task_batches(examples(data, tokenizer_path, without_fold=fold), TASK_TOKENS, seed=2)
+    target = out / stage.name
+    batches = llm.task_batches(examples(data, out, encoder, without_fold=fold), TASK_TOKENS, seed=2)
     llm.train_stage(model, batches, stage, target.with_suffix(".checkpoint"))
     model.save_pretrained(target)
-    write_tokenizer(target, tokenizer_path)
+    write_tokenizer(target, out / "tokenizer.model")
     return target

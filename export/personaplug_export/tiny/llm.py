@@ -1,4 +1,5 @@
-"""Trains the tiny LLM: next-token prediction on raw text, then on the five tasks, answers only.
+"""Trains the tiny LLM: next-token prediction on raw text, then on the five tasks, answers only; in front of some
+requests stand soft rows (see ``context.py``).
 
 A stage is a stream of batches fixed by a seed, so that a killed run goes on from its last checkpoint with the batch
 that was due. Matrices are trained with Muon, the rest with AdamW.
@@ -7,9 +8,10 @@ that was due. Matrices are trained with Muon, the rest with AdamW.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +25,40 @@ from personaplug_export.tiny.tokenizer import VOCABULARY
 IGNORE = -100
 CONTEXT = 256
 LONGEST_ANSWER = 64
-BatchStream = Iterator[tuple[Tensor, Tensor]]
+
+
+class SoftRow(NamedTuple):
+    """A row in front of a request: a weighted mean of token rows, and noise."""
+
+    tokens: tuple[int, ...]
+    """none: the row is noise alone"""
+    weights: tuple[float, ...]
+    noise: float
+    """length of the noise where that of the mean is 1; the sum is brought to the mean length of a token row"""
+
+
+class TaskExample(NamedTuple):
+    """Token ids of a request with its start token and of an answer with its end token, and rows behind the former."""
+
+    request: list[int]
+    answer: list[int]
+    rows: tuple[SoftRow, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Positions that it takes."""
+        return len(self.request) + len(self.answer) + len(self.rows)
+
+
+class Batch(NamedTuple):
+    """Right-padded token ids and labels, both (batch, longest); rows stand at positions 1.. of their sequence."""
+
+    ids: Tensor
+    labels: Tensor
+    rows: list[tuple[SoftRow, ...]]
+
+
+BatchStream = Iterator[Batch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,46 +99,74 @@ def raw_batches(tokens: NDArray[np.uint16], rows: int, seed: int) -> BatchStream
         for start in range(0, count - rows + 1, rows):
             block = np.stack([tokens[i * CONTEXT : (i + 1) * CONTEXT] for i in permutation[start : start + rows]])
             ids = torch.from_numpy(block.astype(np.int64))
-            yield ids, ids
+            yield Batch(ids, ids, [])
 
 
-def task_batches(examples: list[tuple[list[int], list[int]]], tokens_a_batch: int, seed: int) -> BatchStream:
-    """Batches of (request, answer) pairs of like length; only the answer is a label."""
+def task_batches(examples: Sequence[TaskExample], tokens_a_batch: int, seed: int) -> BatchStream:
+    """Batches of examples of like length; only the answer is a label."""
     order = np.random.default_rng(seed)
     while True:
         shuffled = order.permutation(len(examples))
         for pool_start in range(0, len(shuffled), 2000):
-            pool = sorted(shuffled[pool_start : pool_start + 2000], key=lambda i: sum(map(len, examples[i])))
+            pool = sorted(shuffled[pool_start : pool_start + 2000], key=lambda i: examples[i].length)
             batches, batch, longest = [], [], 0
             for index in pool:
-                longest = max(longest, sum(map(len, examples[index])))
+                longest = max(longest, examples[index].length)
                 if batch and longest * (len(batch) + 1) > tokens_a_batch:
                     batches.append(batch)
-                    batch, longest = [], sum(map(len, examples[index]))
+                    batch, longest = [], examples[index].length
                 batch.append(index)
             batches.append(batch)
             for i in order.permutation(len(batches)):
                 yield pad_examples([examples[j] for j in batches[i]])
 
 
-def pad_examples(pairs: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
-    """Right-padded token ids and labels of (request, answer) pairs, both (batch, longest)."""
-    longest = max(len(request) + len(answer) for request, answer in pairs)
-    ids = torch.zeros(len(pairs), longest, dtype=torch.long)
+def pad_examples(examples: Sequence[TaskExample]) -> Batch:
+    """A batch of the examples; where a row stands the token id is 0."""
+    longest = max(example.length for example in examples)
+    ids = torch.zeros(len(examples), longest, dtype=torch.long)
     labels = torch.full_like(ids, IGNORE)
-    for row, (request, answer) in enumerate(pairs):
-        end = len(request) + len(answer)
-        ids[row, :end] = torch.tensor(request + answer)
-        labels[row, len(request) : end] = torch.tensor(answer)
-    return ids, labels
+    for place, (request, answer, rows) in enumerate(examples):
+        whole = request[:1] + [0] * len(rows) + request[1:] + answer
+        ids[place, : len(whole)] = torch.tensor(whole)
+        labels[place, len(whole) - len(answer) : len(whole)] = torch.tensor(answer)
+    return Batch(ids, labels, [example.rows for example in examples])
 
 
-def encode_example(tokenize: Callable[[str], list[int]], request: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a request with its start token, and of its answer with its end token, each cut to fit."""
+def embed(table: torch.nn.Embedding, batch: Batch, noise: torch.Generator) -> Tensor:
+    """The input rows of a batch, (batch, longest, H): token rows, and soft rows in their places.
+
+    No gradient flows through a soft row: the token table is not to bend to what they are made of.
+    """
+    embedded: Tensor = table(batch.ids.to(table.weight.device))
+    rows = [row for each in batch.rows for row in each]
+    if not rows:
+        return embedded
+    weight = table.weight.detach()
+    bags = torch.nn.functional.embedding_bag(
+        torch.tensor([t for row in rows for t in row.tokens], dtype=torch.long, device=weight.device),
+        weight,
+        torch.tensor(np.cumsum([0] + [len(row.tokens) for row in rows[:-1]]), device=weight.device),
+        mode="sum",
+        per_sample_weights=torch.tensor([w for row in rows for w in row.weights], device=weight.device),
+    )
+    levels = torch.tensor([[row.noise] for row in rows]).to(weight)
+    unit = torch.nn.functional.normalize
+    random = torch.randn(bags.shape, generator=noise).to(weight)
+    soft = unit(unit(bags, dim=-1) + levels * unit(random, dim=-1), dim=-1) * weight.norm(dim=-1).mean()
+    sequences = [place for place, each in enumerate(batch.rows) for _ in each]
+    positions = [1 + i for each in batch.rows for i in range(len(each))]
+    return embedded.index_put((torch.tensor(sequences), torch.tensor(positions)), soft.to(embedded.dtype))
+
+
+def encode_example(
+    tokenize: Callable[[str], list[int]], request: str, answer: str, rows: tuple[SoftRow, ...] = (), longest: int = 300
+) -> TaskExample:
+    """A request and its answer, each cut to fit: the request to ``longest`` tokens."""
     answer_ids = [*tokenize(answer), 2][:LONGEST_ANSWER]
     mark = tokenize("x" + ANSWER)[1:]
-    request_ids = tokenize(request)[: 300 - len(mark)]
-    return [1, *request_ids, *mark], answer_ids
+    request_ids = tokenize(request)[: longest - len(mark)]
+    return TaskExample([1, *request_ids, *mark], answer_ids, rows)
 
 
 def train_stage(model: LlamaForCausalLM, batches: BatchStream, stage: Stage, checkpoint: Path) -> None:
@@ -117,27 +180,28 @@ def train_stage(model: LlamaForCausalLM, batches: BatchStream, stage: Stage, che
     device = model.device.type
     first = _resume(model, optimizers, stage, checkpoint)
     started, saved, seen = time.monotonic(), time.monotonic(), 0
-    for step, (ids, targets) in zip(range(stage.steps), batches, strict=False):
+    for step, batch in zip(range(stage.steps), batches, strict=False):
         if step < first:
             continue
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * _schedule(step, stage)
-        ids, targets = ids.to(device), targets.to(device)
+        targets = batch.labels.to(device)
+        embedded = embed(model.get_input_embeddings(), batch, torch.Generator().manual_seed(step))
         with torch.autocast(device, dtype=torch.bfloat16):
-            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+            hidden = model.model(inputs_embeds=embedded).last_hidden_state[:, :-1]
             wanted = targets[:, 1:] != IGNORE
             logits = model.lm_head(hidden[wanted])
         losses = torch.nn.functional.cross_entropy(logits.float(), targets[:, 1:][wanted], reduction="none")
         # Every row counts the same: else the few tokens of a label would drown among those of headlines.
         shares = (wanted / wanted.sum(1, keepdim=True))[wanted]
-        loss = (losses * shares).sum() / len(ids)
+        loss = (losses * shares).sum() / len(targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        seen += ids.numel()
+        seen += targets.numel()
         if step % 50 == 0:
             rate = seen / (time.monotonic() - started)
             print(f"{stage.name} {step}/{stage.steps} loss {loss.item():.3f} {rate:.0f} tokens/s", flush=True)

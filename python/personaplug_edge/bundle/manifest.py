@@ -153,12 +153,15 @@ class PromptPart:
     """Text of the span ``system``, the same for everybody; what stands in front of the persona is computed once."""
     max_input_tokens: int = 256
     """Tokens of the input that are kept; the rest is cut."""
+    max_prompt_tokens: int = 512
+    """Tokens up to which methods may lengthen a prompt by past items, if the context holds so many. 512 as in LaMP's
+    experiments (arXiv 2304.11406, section 4); no more than the LLM has learned to read."""
 
     def check(self, at: str) -> None:
         """Raise BundleError on a template without ``{input}``, a layout that repeats a span or lacks the prompt, and on
         a system text without a place."""
         check_template(self.template, ("input",), f"{at}.template")
-        _check_least(self, at, 1, "max_input_tokens")
+        _check_least(self, at, 1, "max_input_tokens", "max_prompt_tokens")
         if len(set(self.layout)) != len(self.layout) or "prompt" not in self.layout or "persona" not in self.layout:
             raise BundleError(
                 f"{MANIFEST_NAME}: {at}.layout: expected each span once, persona and prompt among them; "

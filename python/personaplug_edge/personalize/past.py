@@ -144,7 +144,7 @@ class StoredPast(Past):
     def arrays(self) -> History:
         """As in Past."""
         past = self._services.cache.get(self.user)
-        if len(past) < self._services.store.count(self.user) and self._services.reembed(self.user):
+        if len(past) < self._count and self._services.reembed(self.user):
             past = self._services.cache.get(self.user)
         return History(past.ids[-self._limit :], past.vectors[-self._limit :], past.projections[-self._limit :])
 

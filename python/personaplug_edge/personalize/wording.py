@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from personaplug_edge.bundle.template import fill
 
-LAMP_TOKENS = 512
-"""Tokens of a request with its retrieved items at most, as in LaMP's experiments (arXiv 2304.11406, section 4)."""
-
 TITLE_TOKENS = 32
 """LaMP shows the titles of retrieved papers alone; an item's text begins with its title, the abstract follows."""
 
@@ -34,6 +31,8 @@ class Wording:
     """what ends the wording; what follows is what the request is about"""
     item: str = ""
     """a past item, with the places {text} and {output}"""
+    unanswered: str = ""
+    """a past item of which no output is known, with the place {text}; empty: as any other"""
     joint: str = ", and "
     """what stands between items"""
     front: str = "{items}. "
@@ -58,7 +57,8 @@ class Wording:
 
     def write(self, text: str, output: str) -> str:
         """One past item."""
-        return fill(self.item, text=text.strip(), output=output.strip())
+        template = self.unanswered if self.unanswered and not output.strip() else self.item
+        return fill(template, text=text.strip(), output=output.strip())
 
     def place(self, request: str, written: Sequence[str]) -> tuple[str, str]:
         """(text in front of the request, the request), for items written, best first: the best one stands next to the
@@ -128,10 +128,12 @@ LAMP_WORDINGS = (
 
 
 def plain(template: str, request: str) -> Wording:
-    """The plain form for a bundle's request template: items as answered requests, with this request's wording."""
+    """The plain form for a bundle's request template: items as answered requests, with this request's wording; a text
+    without an answer stands there as it is.
+    """
     wording, _ = Wording().parts(request)
     asked = fill(template, input=f"{wording} {{text}}".strip())
-    return Wording(item=f"{asked} {{output}}\n", joint="", front="{items}")
+    return Wording(item=f"{asked} {{output}}\n", unanswered="{text}\n", joint="", front="{items}")
 
 
 def wording_of(template: str, request: str) -> Wording:

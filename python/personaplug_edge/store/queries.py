@@ -13,7 +13,8 @@ from personaplug_edge.store.records import Item, NewItem
 from personaplug_edge.texts import check_unicode
 
 BATCH = 256
-"""Items that a walk reads at a time: one transaction for the whole walk would keep the log from being emptied."""
+"""Items read at a time: one transaction for a whole walk would keep the log from being emptied, and a statement takes
+a limited number of values."""
 
 
 def known_items(connection: sqlite3.Connection, user: str, items: Sequence[NewItem]) -> list[int | None]:
@@ -26,13 +27,15 @@ def known_items(connection: sqlite3.Connection, user: str, items: Sequence[NewIt
 
 def items_by_id(connection: sqlite3.Connection, user: str, ids: Sequence[int]) -> list[Item]:
     """The user's items of these ids, in the order given."""
-    found = []
+    found: dict[int, Item] = {}
+    for start in range(0, len(ids), BATCH):
+        some = ids[start : start + BATCH]
+        condition = f"i.id IN ({', '.join('?' * len(some))}) AND u.id = ?"
+        found |= {item.id: item for item in select_items(connection, condition, (*some, user))}
     for item_id in ids:
-        item = next(select_items(connection, "i.id = ? AND u.id = ?", (item_id, user)), None)
-        if item is None:
+        if item_id not in found:
             raise UnknownItemError(f"user {user!r} has no history item {item_id}; list the history for the ids")
-        found.append(item)
-    return found
+    return [found[item_id] for item_id in ids]
 
 
 def user_items(
