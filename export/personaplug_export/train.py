@@ -29,6 +29,7 @@ from personaplug_export.loss import plug_loss
 from personaplug_export.reference import Plug, PlugConfig, mean_token_norm
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions, FrozenEncoder
+from personaplug_export.warm_start import warm_start
 
 CHECKPOINT_SECONDS = 120
 
@@ -161,6 +162,10 @@ class Trainer:
         if self.options.subtract_mean and not self.plug.projector.mean.any():  # one that is adapted brings its own
             self.plug.projector.mean.copy_(population_mean(train).to(self.options.device))
         first, started, running = self._resume(), time.monotonic(), math.nan
+        if self.options.warm_start and not first:
+            table = self.llm.get_input_embeddings().weight.detach()
+            near = warm_start(self.plug, train.values(), table, self.tokenizer, self.options.seed)
+            print(f"warm start: mean cosine {near:.3f} of the projected items to words of theirs", flush=True)
         saved = started
         for step, (task, indices) in enumerate(_draw(train, shares, self.options, by_fold=bool(self.fold_llms))):
             if step < first:

@@ -19,6 +19,8 @@ class TrainOptions:
     """subtract the mean vector of all training users' items before projecting"""
     static_tokens: int = 0
     """of the k, the first ones that do not depend on the request"""
+    warm_start: bool = False
+    """let the projector start at the LLM's own token rows instead of random ones; see ``warm_start.py``"""
     learned_recency: bool = False
     """learn how fast older items lose weight"""
     contrast: float = 0.0

@@ -112,6 +112,19 @@ def test_learns_for_unseen_users_what_only_their_history_says(folders: dict[str,
     assert swapped > after + 1.0
 
 
+def test_a_warm_start_is_at_words_of_the_items(folders: dict[str, Path], tmp_path: Path) -> None:
+    options = replace(OPTIONS, steps=0, persona_tokens=2, warm_start=True)
+    run = trainer(folders, tmp_path / "warm", options)
+    examples = run.examples([folders["news_category"]], "train")
+    run.run(examples, {})
+    table = run.llm.get_input_embeddings().weight
+    with torch.no_grad():
+        for color in ("red", "blue"):
+            answer, text = run.plug.projector(examples["news_category"].vectors[f"{color}: sky"])
+            near = torch.cosine_similarity(torch.stack([answer, text])[:, None], table[None], dim=-1).argmax(-1)
+            assert [WORDS[i] for i in near.tolist()] == [color, "sky"]
+
+
 def test_the_contrast_is_to_the_history_of_another_user(folders: dict[str, Path], tmp_path: Path) -> None:
     options = replace(OPTIONS, steps=40, drop=0.0, contrast=1.0, margin=3.0)
     run = trainer(folders, tmp_path / "contrast", options)

@@ -29,18 +29,18 @@ Vectors = dict[str, NDArray[np.float32]]
 
 BLOGGERS = 600
 WITH_ROWS = {
-    "news_category": 6_000,
-    "news_headline": 2_000,
-    "email_subject": 2_000,
-    "product_rating": 1_000,
-    "blog_posts": 2_000,
+    "news_category": 3_500,
+    "news_headline": 1_200,
+    "email_subject": 1_200,
+    "product_rating": 300,
+    "blog_posts": 1_500,
 }
 WITH_TEXT = {
-    "news_category": 1_500,
-    "news_headline": 800,
-    "email_subject": 800,
-    "product_rating": 300,
-    "blog_posts": 600,
+    "news_category": 500,
+    "news_headline": 300,
+    "email_subject": 300,
+    "product_rating": 100,
+    "blog_posts": 400,
 }
 """Examples an epoch, by task."""
 

@@ -148,7 +148,7 @@ def embed(table: torch.nn.Embedding, batch: Batch, noise: torch.Generator) -> Te
         weight,
         torch.tensor(np.cumsum([0] + [len(row.tokens) for row in rows[:-1]]), device=weight.device),
         mode="sum",
-        per_sample_weights=torch.tensor([w for row in rows for w in row.weights], device=weight.device),
+        per_sample_weights=torch.tensor([w for row in rows for w in row.weights]).to(weight),
     )
     levels = torch.tensor([[row.noise] for row in rows]).to(weight)
     unit = torch.nn.functional.normalize
