@@ -40,6 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "static + query token": {"persona_tokens": 2, "static_tokens": 1},
     "2 static + 2 query tokens": {"persona_tokens": 4, "static_tokens": 2},
     "learned recency": {"learned_recency": True},
+    "warm start": {"warm_start": True},
+    "2 persona tokens, warm start": {"persona_tokens": 2, "warm_start": True},
     "contrast with another user": {"contrast": 0.5},
     "input encoder trained whole": {"input_encoder": "full"},
     "every task cross-fitted": {"cross_fit": "all"},

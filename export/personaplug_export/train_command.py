@@ -38,6 +38,7 @@ def train_command(
     static_tokens: Annotated[
         int, typer.Option(help="Of the persona rows, so many that do not depend on the request.")
     ] = _DEFAULT.static_tokens,
+    warm_start: Annotated[bool, typer.Option(help="Let the projector start at the LLM's own token rows.")] = False,
     learned_recency: Annotated[bool, typer.Option(help="Learn how fast older items lose weight.")] = False,
     contrast: Annotated[
         float, typer.Option(help="Weight of the loss that sets a user apart from others; twice the time.")
@@ -58,6 +59,9 @@ def train_command(
             "very tasks, it knows their answers without a history, and the plug had better learn from these two."
         ),
     ] = None,
+    cross_fit: Annotated[
+        str, typer.Option(help='With --fold-llm: "labels", "all", or "none" of the tasks are learned from those.')
+    ] = _DEFAULT.cross_fit,
     drop: Annotated[float, typer.Option(help="Up to this share of a history is dropped at random.")] = _DEFAULT.drop,
     drop_all: Annotated[float, typer.Option(help="Chance that a history is dropped whole.")] = _DEFAULT.drop_all,
     steps: Annotated[int, typer.Option()] = _DEFAULT.steps,
@@ -74,6 +78,7 @@ def train_command(
         learned_temperature=learned_temperature,
         subtract_mean=subtract_mean,
         static_tokens=static_tokens,
+        warm_start=warm_start,
         learned_recency=learned_recency,
         contrast=contrast,
         with_output=with_output,
@@ -81,6 +86,7 @@ def train_command(
         template=template.replace("\\n", "\n"),
         max_input_tokens=max_input_tokens,
         bloggers=bloggers,
+        cross_fit=cross_fit,
         drop=drop,
         drop_all=drop_all,
         steps=steps,
