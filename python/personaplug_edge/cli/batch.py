@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ..errors import StoreError
+from . import session
 from .generate import MethodOption, Persona
 from .sampling import SamplingOptions
-from .session import load_plug
 from .settings import settings
 from .terminal import err, notice, out, write_json
 
@@ -129,7 +129,7 @@ def _work(ray: RayOptions | None) -> Iterator[tuple[PersonaPlug, RayOptions | No
         bundle = Bundle.load(chosen.bundle)
         yield cast("PersonaPlug", SimpleNamespace(bundle=bundle)), replace(ray, store=store, adapters=chosen.adapters)
     else:
-        with load_plug(chosen, store) as plug:
+        with session.load_plug(chosen, store) as plug:
             yield plug, None
 
 
