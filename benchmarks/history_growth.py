@@ -3,6 +3,7 @@
 ``python benchmarks/history_growth.py --json out.json``. Histories of 10 to 100,000 items on disk; medians over rounds.
 ``persona`` is everything between the request's text and the persona rows but the encoding of the request, which is
 ``encode``; ``first`` is the same after a restart, with nothing in memory; ``remember`` adds one item, synced to disk.
+A second table has the time from a request's text to its prompt by other methods, encoding included.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from personaplug_edge.personalizer import Personalizer
 from personaplug_edge.request import RequestText
 
 REQUEST = "category of article: The mayor opened the new stadium and was booed."
+METHODS = ("pplug", "pplug-static", "recency:4", "bm25:4", "dense:4", "pplug+bm25:1")
+LABELS = ("politics", "sports", "travel")
 
 
 def fill(plug: PersonaPlug, user: str, items: int) -> None:
@@ -71,6 +74,8 @@ def measure(plug: PersonaPlug, items: int, rounds: int) -> dict[str, Any]:
         first = milliseconds(restarted, 5)
     finally:
         plug.embedder.query = encode  # type: ignore[method-assign]
+    methods = {m: milliseconds(lambda m=m: plug.personalize(REQUEST, user=user, method=m), rounds) for m in METHODS}
+    methods["vote"] = milliseconds(lambda: plug.choose(REQUEST, LABELS, user=user, method="vote"), rounds)
     numbers = iter(range(10**6))
     remember = milliseconds(lambda: user.remember(f"new {next(numbers)}", output="politics"), rounds)
     return {
@@ -80,6 +85,7 @@ def measure(plug: PersonaPlug, items: int, rounds: int) -> dict[str, Any]:
         "static_ms": static,
         "first_ms": first,
         "remember_ms": remember,
+        "methods_ms": methods,
     }
 
 
@@ -111,11 +117,17 @@ def main() -> None:
             an_item, a_user = stored(plug, given.users, 10)
             rows = [measure(plug, items, given.rounds) for items in given.items]
             row_bytes = 2 * (plug.embedder.width + plug.embedder.cold_start.size)
+    costs = [name for name in rows[0] if name != "methods_ms"]
     shown = [
         table(
             f"a request of a user with so many items, {given.bundle}",
-            list(rows[0]),
-            [list(row.values()) for row in rows],
+            costs,
+            [[row[name] for name in costs] for row in rows],
+        ),
+        table(
+            "from a request's text to its prompt by method, milliseconds",
+            ["items", *rows[0]["methods_ms"]],
+            [[row["items"], *row["methods_ms"].values()] for row in rows],
         ),
         table(
             "bytes in the store",
