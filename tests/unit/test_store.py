@@ -195,6 +195,16 @@ def test_list_pages_in_both_directions(store: HistoryStore) -> None:
         store.list("anna", limit=-1)
 
 
+def test_items_come_in_the_order_of_the_ids_asked_for(store: HistoryStore) -> None:
+    ids = add(store, "anna", *(f"text {number}" for number in range(600))).ids  # more than a statement asks for
+    asked = [*ids[::-2], ids[0], ids[0]]
+    assert [item.id for item in store.items("anna", asked)] == asked
+    assert store.items("anna", []) == []
+    store.delete_item("anna", ids[300])
+    with pytest.raises(UnknownItemError, match=str(ids[300])):
+        store.items("anna", ids)
+
+
 def test_search_is_plain_text_in_any_case_and_any_script(store: HistoryStore) -> None:
     add(store, "anna", "100% sure_thing", "STRASSE ÄÖ", "cafe\u0301", "other")
     store.add("anna", [NewItem("t", output="Thriller")], encoder_key="e", bundle_key="b", **rows(1))
