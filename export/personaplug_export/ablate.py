@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
+from zlib import crc32
 
 import torch
 import typer
@@ -30,7 +31,8 @@ from personaplug_export.vectors import EncoderOptions
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "paper's temperature (1)": {"learned_temperature": False},
-    "items without the user's output": {"with_output": False},
+    "items without the user's output": {"history_template": "{text}"},
+    "items with the output twice": {"history_template": "{output}. {output}: {text}"},
     "no mean subtracted": {"subtract_mean": False},
     "no history dropout": {"drop": 0.0, "drop_all": 0.0},
     "no instruction row": {"instruction_rows": 0},
@@ -77,7 +79,7 @@ def run_variant(
     out.mkdir(parents=True, exist_ok=True)
     options = replace(setting.options, **changes)
     trainer = kind(setting.llm, setting.encoder, setting.encoder_options, options, out, setting.fold_llms)
-    _share_vectors(out, "vectors" if options.with_output else "vectors-of-text")
+    _share_vectors(out, f"vectors-{crc32(options.history_template.encode()):08x}")
     trainer.run(trainer.examples(setting.folders, "train"), dict(setting.shares))
     tasks = [task for folder in setting.folders for task in read_tasks(folder, split="dev")]
     examples = trainer.examples(setting.folders, "dev")

@@ -28,6 +28,7 @@ from personaplug_edge.bundle import (
 )
 from personaplug_export.errors import ExportError, require
 from personaplug_export.model_card import ModelCard, render_card
+from personaplug_export.train_options import TrainOptions
 
 if TYPE_CHECKING:
     from personaplug_export.reference import Plug
@@ -141,7 +142,7 @@ def _fill(
         max_prompt_tokens=options.max_prompt_tokens,
     )
     history = HistoryPart(
-        template="{output}: {text}" if trained.get("with_output", True) else "{text}",
+        template=trained.get("history_template", TrainOptions.history_template),
         max_items=_first(options.max_items, trained.get("max_items"), 0),
     )
     _check_encoder(trained.get("encoder", {}), behavior)

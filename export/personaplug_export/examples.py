@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from personaplug_edge.bundle.template import fill
 from personaplug_edge.evaluate.data import Example, PastItem
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import FrozenEncoder, cached_vectors
 
 
-def item_text(item: PastItem, with_output: bool) -> str:
+def item_text(item: PastItem, template: str) -> str:
     """The text of a history item that the behavior encoder reads; the bundle's history template says the same."""
-    return f"{item.output}: {item.text}" if with_output and item.output else item.text
+    return fill(template, text=item.text, output=item.output) if item.output else item.text
 
 
 class Examples:
@@ -40,7 +41,7 @@ class Examples:
     def _texts(self, questions: Sequence[Example]) -> list[str]:
         texts = [q.input for q in questions]
         return texts + [
-            item_text(i, self.options.with_output) for q in questions for i in q.history[-self.options.max_items :]
+            item_text(i, self.options.history_template) for q in questions for i in q.history[-self.options.max_items :]
         ]
 
     def learn(self, questions: Sequence[Example]) -> None:
@@ -75,7 +76,7 @@ class Examples:
                 return []
             kept = order.random(len(items)) >= order.uniform(0, self.options.drop)
             items = tuple(item for item, keep in zip(items, kept, strict=True) if keep)
-        return [self.vectors[item_text(item, self.options.with_output)] for item in items]
+        return [self.vectors[item_text(item, self.options.history_template)] for item in items]
 
 
 def pad_histories(histories: list[list[Tensor]], width: int, device: str) -> tuple[Tensor, Tensor]:
@@ -99,9 +100,7 @@ def population_mean(examples: dict[str, Examples]) -> Tensor:
         for question in task.questions:
             if len(question.history) > len(users.get(question.user_id, ())):
                 users[question.user_id] = question.history
-    with_output = next(iter(examples.values())).options.with_output
+    template = next(iter(examples.values())).options.history_template
     limit = next(iter(examples.values())).options.max_items
-    means = [
-        torch.stack([vectors[item_text(i, with_output)] for i in items[-limit:]]).mean(0) for items in users.values()
-    ]
+    means = [torch.stack([vectors[item_text(i, template)] for i in items[-limit:]]).mean(0) for items in users.values()]
     return torch.stack(means).mean(0)

@@ -43,7 +43,9 @@ def train_command(
     contrast: Annotated[
         float, typer.Option(help="Weight of the loss that sets a user apart from others; twice the time.")
     ] = _DEFAULT.contrast,
-    with_output: Annotated[bool, typer.Option(help="Encode an item's output together with its text.")] = True,
+    history_template: Annotated[
+        str, typer.Option(help='What is encoded of a history item with an output; "{text}" leaves the output out.')
+    ] = _DEFAULT.history_template,
     input_encoder: Annotated[
         str, typer.Option(help='"head" on the frozen encoder, or "full".')
     ] = _DEFAULT.input_encoder,
@@ -81,7 +83,7 @@ def train_command(
         warm_start=warm_start,
         learned_recency=learned_recency,
         contrast=contrast,
-        with_output=with_output,
+        history_template=history_template,
         input_encoder=input_encoder,
         template=template.replace("\\n", "\n"),
         max_input_tokens=max_input_tokens,

@@ -27,8 +27,8 @@ class TrainOptions:
     """weight of a second loss: the answer must be likelier with its user's history than with another user's"""
     margin: float = 1.0
     """of that loss, in nats an answer: where the difference is larger nothing is learned from it"""
-    with_output: bool = True
-    """encode what the user answered together with the item's text"""
+    history_template: str = "{output}: {text}"
+    """what is encoded of a history item that has an output: "{text}" leaves that out, named twice it weighs more"""
     input_encoder: str = "head"
     """"head" on the frozen encoder, or "full": train a copy of it"""
     template: str = "{input}\nanswer:"

@@ -32,7 +32,7 @@ def warm_start(
     Returns the mean cosine of its rows to their targets.
     """
     device = table.device
-    known = {item_text(item, examples.options.with_output): (item, examples) for item, examples in _items(tasks)}
+    known = {item_text(item, examples.options.history_template): (item, examples) for item, examples in _items(tasks)}
     vectors = torch.stack([examples.vectors[text] for text, (_, examples) in known.items()]).to(device)
     targets = torch.stack(
         [_targets(item, plug.config.persona_tokens, table, tokenizer) for item, _ in known.values()]

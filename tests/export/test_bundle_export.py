@@ -43,7 +43,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> P
 def plug_folder(tmp_path: Path, make_plug: Callable[..., Plug]) -> Path:
     make_plug().save(tmp_path / "plug")
     (tmp_path / "plug" / "train.json").write_text(
-        json.dumps({"template": "{input}\nanswer:", "max_input_tokens": 99, "max_items": 512, "with_output": True})
+        json.dumps({"template": "{input}\nanswer:", "max_input_tokens": 99, "max_items": 512})
     )
     return tmp_path / "plug"
 
@@ -168,12 +168,12 @@ def test_the_history_template_and_the_encoder_are_those_of_training(
     facts = {"template": "{input}\nanswer:", "max_input_tokens": 99, "max_items": 512}
     as_trained = {"prefix": "text: ", "max_tokens": 32, "pooling": "mean"}
     train = plug_folder / "train.json"
-    train.write_text(json.dumps({**facts, "with_output": False, "encoder": as_trained}))
+    train.write_text(json.dumps({**facts, "history_template": "{text}", "encoder": as_trained}))
     bundle = export_bundle(plug_folder, encoder, gguf, tmp_path / "one", OPTIONS)
     assert UserEmbedder.from_bundle(bundle).item_text("a text", "an output") == "a text"
-    train.write_text(json.dumps({**facts, "with_output": True, "encoder": as_trained}))
+    train.write_text(json.dumps({**facts, "history_template": "{output}, {text}", "encoder": as_trained}))
     bundle = export_bundle(plug_folder, encoder, gguf, tmp_path / "two", OPTIONS)
-    assert UserEmbedder.from_bundle(bundle).item_text("a text", "an output") == "an output: a text"
-    train.write_text(json.dumps({**facts, "with_output": True, "encoder": {**as_trained, "max_tokens": 64}}))
+    assert UserEmbedder.from_bundle(bundle).item_text("a text", "an output") == "an output, a text"
+    train.write_text(json.dumps({**facts, "encoder": {**as_trained, "max_tokens": 64}}))
     with pytest.raises(ExportError, match="max_tokens 64"):
         export_bundle(plug_folder, encoder, gguf, tmp_path / "three", OPTIONS)

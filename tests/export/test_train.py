@@ -226,7 +226,7 @@ def test_variants_are_trained_once_and_compared_by_user(folders: dict[str, Path]
     )
     results = {
         name: run_variant(setting, changes, tmp_path / name)
-        for name, changes in {"base": {}, "blind": {"with_output": False}}.items()
+        for name, changes in {"base": {}, "blind": {"history_template": "{text}"}}.items()
     }
     assert run_variant(setting, {}, tmp_path / "base") == results["base"]
     rows = {name: tasks["news_category"] for name, tasks in results.items()}

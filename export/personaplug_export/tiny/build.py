@@ -23,10 +23,16 @@ from personaplug_export.train import Trainer
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions
 
-SHARES = {"news_category": 3.0, "news_headline": 1.0, "email_subject": 1.0, "product_rating": 0.5, "blog_posts": 1.0}
+SHARES = {"news_category": 3.0, "news_headline": 1.5, "email_subject": 1.5, "product_rating": 0.5, "blog_posts": 1.5}
 """How often the plug sees each task."""
 
-PLUG = TrainOptions(steps=1_300, persona_tokens=4, static_tokens=2, max_input_tokens=160)
+PLUG = TrainOptions(
+    steps=1_300,
+    persona_tokens=2,
+    warm_start=True,
+    history_template="{output}. {output}: {text}",
+    max_input_tokens=160,
+)
 
 CARD = ModelCard(
     summary="A reference bundle: a Llama-shaped LLM of 7.2M parameters, a sentence encoder of 7M, and a plug for five "

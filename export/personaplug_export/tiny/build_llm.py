@@ -61,7 +61,7 @@ def examples(
         picks: Iterator[int] = iter(np.resize(order.permutation(len(pairs)), SHARES[task]).tolist())
         chosen += [llm.encode_example(tokenizer.encode, *pairs[i]) for i in picks]
     options = EncoderOptions(pooling="mean", max_tokens=MAX_TOKENS)
-    histories = Histories(data, encoder, options, out / "plug" / "vectors", without_fold)
+    histories = Histories(data, encoder, options, out / "vectors", without_fold)
     return chosen + list(context_examples(histories, tokenizer.encode, order))
 
 

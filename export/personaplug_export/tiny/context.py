@@ -27,6 +27,7 @@ from personaplug_export.vectors import EncoderOptions, FrozenEncoder, cached_vec
 Tokenize = Callable[[str], list[int]]
 Vectors = dict[str, NDArray[np.float32]]
 
+TEMPLATE = "{output}: {text}"
 BLOGGERS = 600
 WITH_ROWS = {
     "news_category": 3_500,
@@ -64,14 +65,16 @@ class Histories:
         self.vectors: Vectors = {}
         for name in WITH_ROWS:
             for task in read_tasks(data / name, split="train", bloggers=BLOGGERS):
-                texts = [text for q in task.examples for text in (q.input, *(item_text(i, True) for i in q.history))]
+                texts = [
+                    text for q in task.examples for text in (q.input, *(item_text(i, TEMPLATE) for i in q.history))
+                ]
                 found = cached_vectors(reader, texts, cache / f"{name}-train.pt")
                 self.vectors |= {text: vector.numpy() for text, vector in found.items()}
                 self.questions[name] = [q for q in task.examples if q.history and fold_of(q.user_id) != fold]
 
     def nearness(self, question: Example) -> NDArray[np.float32]:
         """Cosine of each past item to the request, (n,), the oldest first."""
-        items = np.stack([self.vectors[item_text(item, True)] for item in question.history])
+        items = np.stack([self.vectors[item_text(item, TEMPLATE)] for item in question.history])
         near: NDArray[np.float32] = items @ self.vectors[question.input]
         return near
 
