@@ -39,8 +39,8 @@ CARD = ModelCard(
     "tasks. It shows that the runtime works, offline, and lets every figure be measured again; it is no assistant.",
     data="LLM: blog posts of the Blog Authorship Corpus (Schler et al. 2006), film reviews (Maas et al. 2011), "
     "HuffPost news (2018-2022), AESLC e-mails (CC BY-NC-SA 4.0), Amazon reviews 2023; then news category, "
-    "news headline, e-mail subject, product rating and the continuation of posts as tasks, part of them with the user's past "
-    "items in front, as text or as means of token rows. Encoder: the same texts, "
+    "news headline, e-mail subject, product rating and the continuation of posts as tasks, part of them with the "
+    "user's past items in front, as text or as means of token rows. Encoder: the same texts, "
     "with the vectors of all-MiniLM-L6-v2 (Apache-2.0) as the target. Plug: the training questions of the five tasks. "
     "No dev item was read.",
     intended_use="Research and demonstration, non-commercial. Requests in the five wordings it knows: 'category of "
