@@ -1,4 +1,5 @@
-"""A bundle for timing: the encoder of the shipped ``tiny``, a random plug, and a random LLM of any shape."""
+"""A bundle for timing: the encoder of the shipped ``tiny``, a random plug of as many tokens as its own, and a random
+LLM of any shape."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def bundle_folder(name: str, folder: Path) -> Path:
     from personaplug_edge.bundle import Bundle
 
     shipped = Bundle.load("tiny")
-    target = folder / f"random-bundle-{name}-{shipped.encoder_key[:8]}"  # another encoder, another bundle
+    kind = f"{shipped.encoder_key[:8]}-{shipped.manifest.persona.tokens}"  # another encoder, another bundle
+    target = folder / f"random-bundle-{name}-{kind}"
     if not (target / "bundle.json").exists():
         part = folder / f"random-bundle-{name}.{os.getpid()}.part"
         part.mkdir(parents=True)
@@ -47,9 +49,11 @@ def _fill(source: object, target: Path, llm: Path) -> None:
         shutil.copyfile(llm, target / "llm.gguf")
     model = core.Model(str(llm))
     width, norm = model.embedding_width, _token_norm(model)
-    write_projector(target / "projector.onnx", width=source.manifest.behavior_encoder.width, width_llm=width)
-    write_aggregator(target / "aggregator.onnx", width=source.manifest.behavior_encoder.width, width_llm=width)
-    rows = np.random.default_rng(0).standard_normal((2, width)).astype(np.float32)
+    shape = {"width": source.manifest.behavior_encoder.width, "width_llm": width}
+    tokens = source.manifest.persona.tokens
+    write_projector(target / "projector.onnx", tokens=tokens, **shape)
+    write_aggregator(target / "aggregator.onnx", tokens=tokens, **shape)
+    rows = np.random.default_rng(0).standard_normal((1 + tokens, width)).astype(np.float32)
     rows *= norm / np.linalg.norm(rows, axis=1, keepdims=True)
     np.savez(target / "rows.npz", instruction=rows[:1], cold_start=rows[1:])
     manifest = dataclasses.replace(
@@ -64,7 +68,7 @@ def _fill(source: object, target: Path, llm: Path) -> None:
             tokenizer_sha256=tokenizer_digest(model),
             context=min(2048, model.train_context),
         ),
-        persona=dataclasses.replace(source.manifest.persona, tokens=1, token_norm=norm),
+        persona=dataclasses.replace(source.manifest.persona, tokens=tokens, token_norm=norm),
         measured={},
     )
     (target / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
