@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from common import finish, interleaved, parser, ratio, summary, table, write_json
-from memory import status
+from memory_child import memory
 from random_bundle import bundle_folder
 
 from personaplug_edge import BatchOptions, BatchResult, NewItem, PersonaPlug, Sampling, generate_batch
@@ -176,7 +176,7 @@ def stores(given: Any, folder: Path) -> dict[str, Any]:
                 "persona_ms": 1e3 * sorted(seconds)[len(seconds) // 2],
                 "store_bytes": path.stat().st_size,
                 "bytes_a_user": path.stat().st_size / users,
-                "peak_resident_mb": status("VmHWM") / 1e6,
+                "peak_resident_mb": memory()["peak_bytes"] / 1e6,
             }
         )
     columns = ["users", "rows/s", "ms for a persona, first time", "store, MB", "bytes a user", "peak memory, MB"]
@@ -205,7 +205,7 @@ def models(given: Any, folder: Path) -> dict[str, Any]:
                 "tokens": summary.generated_tokens / rows,
                 "rows_per_second": rows / seconds,
                 "rows_per_cpu_second": rows / used,
-                "resident_mb": status("VmRSS") / 1e6,
+                "resident_mb": memory()["steady_bytes"] / 1e6,
             }
         )
     columns = ["model", "rows/s", "rows/CPU second"]
@@ -261,7 +261,13 @@ def main() -> None:
     given = made.parse_args()
     given.rounds = 1 if given.quick else given.rounds
     parts = {"workers": workers, "stores": stores, "models": models, "driver": driver}
-    report: dict[str, Any] = {"benchmark": "scale", "bundle": given.bundle, "tokens": given.tokens, "tables": []}
+    report: dict[str, Any] = {
+        "benchmark": "scale",
+        "bundle": given.bundle,
+        "tokens": given.tokens,
+        "tables": [],
+        "goals": [],
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name in given.part or parts:
             found = parts[name](given, Path(folder))

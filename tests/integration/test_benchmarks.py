@@ -118,6 +118,12 @@ def _last(llama: Any) -> Any:
     return np.ctypeslib.as_array(found, shape=(llama.n_vocab(),)).copy()
 
 
+def test_users_in_a_store(tmp_path: Path) -> None:
+    sizes = ("--part", "stores", "--rows", 4, "--tokens", 2, "--users", 2, 5, "--rounds", 1)
+    report = run("scale.py", tmp_path / "out.json", *sizes)
+    assert report["tables"]
+
+
 def test_memory_of_each_process(folder: Path, tmp_path: Path) -> None:
     report = run("memory.py", tmp_path / "out.json", "--model", "tiny", "--rounds", 1, "--folder", folder)
     contenders = report["models"]["tiny"]["contenders"]
