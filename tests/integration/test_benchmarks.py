@@ -121,7 +121,10 @@ def _last(llama: Any) -> Any:
 def test_users_in_a_store(tmp_path: Path) -> None:
     sizes = ("--part", "stores", "--rows", 4, "--tokens", 2, "--users", 2, 5, "--rounds", 1)
     report = run("scale.py", tmp_path / "out.json", *sizes)
-    assert report["tables"]
+    assert [store["users"] for store in report["stores"]] == [2, 5]
+    assert all(store["bytes_a_user"] > 1000 and store["rows_per_second"] > 0 for store in report["stores"])
+    if Path("/proc/self/status").exists():
+        assert all(store["peak_resident_mb"] > 10 for store in report["stores"])
 
 
 def test_memory_of_each_process(folder: Path, tmp_path: Path) -> None:

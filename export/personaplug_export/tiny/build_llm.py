@@ -31,8 +31,8 @@ SHARES = {
     "blog_continuation": 4_000,
 }
 """Examples an epoch of a request alone, by task; a task with more is sampled, one with fewer repeats. With those of
-``context.py`` no answer is read more often than once or, under one of an article's three views, twice: at one and a
-half times as many examples the LLM got the training answers by heart, and dev news fell from .67 to .60."""
+``context.py`` a category is read about twice, an article having three views, and any other answer about once or less: at
+one and a half times as many examples the LLM got the training answers by heart, and the dev questions got worse."""
 
 
 def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: int) -> NDArray[np.uint16]:

@@ -120,7 +120,7 @@ def _soft_row(
         tokens = tokenize(item.output or item.text[:400])
         told = [tokens[i] for i in order.permutation(len(tokens))[:TOKENS_AN_ITEM].tolist()]
         ids += told
-        shares += [weight / len(told)] * len(told)
+        shares += [weight / max(1, len(told))] * len(told)
     return SoftRow(tuple(ids), tuple(shares), noise)
 
 
