@@ -31,8 +31,8 @@ SHARES = {
     "blog_continuation": 4_000,
 }
 """Examples an epoch of a request alone, by task; a task with more is sampled, one with fewer repeats. With those of
-``context.py`` a category is read about twice, an article having three views, and any other answer about once or less: at
-one and a half times as many examples the LLM got the training answers by heart, and the dev questions got worse."""
+``context.py`` a category is read about twice, an article having three views, and any other answer about once or less:
+at one and a half times as many examples the LLM got the training answers by heart, and the dev questions got worse."""
 
 
 def tokenized(documents: list[str], tokenizer_path: Path, target: Path, count: int) -> NDArray[np.uint16]:
