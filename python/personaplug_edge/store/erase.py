@@ -10,6 +10,7 @@ when the store is opened next. Neither is ever set back: purges of several proce
 from __future__ import annotations
 
 import sqlite3
+import time
 
 from personaplug_edge.errors import StoreError
 from personaplug_edge.store.connection import Database
@@ -85,6 +86,9 @@ def _deletions_to_purge(connection: sqlite3.Connection) -> int | None:
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:
-    busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    if busy:
-        raise sqlite3.OperationalError("database is locked: another process is reading it")
+    # Where another process is at the same, SQLite gives up at once instead of after the busy timeout.
+    until = time.monotonic() + connection.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() >= until:
+            raise sqlite3.OperationalError("database is locked: another process is reading it")
+        time.sleep(0.01)
