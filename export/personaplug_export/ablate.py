@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learned recency": {"learned_recency": True},
     "warm start": {"warm_start": True},
     "2 persona tokens, warm start": {"persona_tokens": 2, "warm_start": True},
+    "2 persona tokens, warm start, recency": {"persona_tokens": 2, "warm_start": True, "learned_recency": True},
     "contrast with another user": {"contrast": 0.5},
     "input encoder trained whole": {"input_encoder": "full"},
     "every task cross-fitted": {"cross_fit": "all"},

@@ -4,7 +4,7 @@ h_i = Enc_his(item i)                    frozen, computed outside
 q   = normalize(Head(Enc_input(x)))      eq. 2; the head is the light form, the encoder itself may be trained too
 w_i = softmax_i(t q.h_i)                 eq. 4; the paper has t = 1, here it can be learned
 P   = norm * unit(sum_i w_i Proj(h_i))   eq. 5; the scale is the LLM's own mean token-row norm, not a constant
-                                         optional: decay with age in w (eq. 4), and rows of P with w_i = 1/n
+                                         optional: w_i times (1 + newer items)^-r (eq. 4), and rows of P with w_i = 1/n
 LLM input = [ I ; P ; Emb(x) ]           section 3.3
 """
 
@@ -41,7 +41,7 @@ class PlugConfig:
     static_tokens: int = 0
     """of the k persona tokens, the first ones whose weights are all equal: the same rows for every request"""
     learned_recency: bool = False
-    """learn a decay of an item's score with its age, counted in items from the newest"""
+    """learn r: an item weighs (1 + a)^-r as much as the newest of equal score, where a items are newer"""
     input_encoder: str = "head"
     """"head": a linear map on the frozen encoder's vector; "full": the input encoder itself was trained"""
     inner_width: int = 0
@@ -90,8 +90,8 @@ class Aggregator(nn.Module):
         self.token_norm, self.static_tokens = config.token_norm, config.static_tokens
         start = math.log(10.0) if config.learned_temperature else 0.0
         self.log_temperature = nn.Parameter(torch.tensor(start), requires_grad=config.learned_temperature)
-        # softplus(-4) = 0.018: at first an item 50 places older than another of equal score weighs 0.4 of it.
-        self.decay = nn.Parameter(torch.tensor(-4.0)) if config.learned_recency else None
+        # softplus(-0.43) = 0.5: at first the 100th newest item weighs a tenth of the newest of equal score.
+        self.decay = nn.Parameter(torch.tensor(-0.43)) if config.learned_recency else None
 
     def forward(
         self, query: Tensor, vectors: Tensor, projections: Tensor, mask: Tensor | None = None
@@ -102,15 +102,20 @@ class Aggregator(nn.Module):
         """
         scores = self.log_temperature.exp() * (vectors @ query.unsqueeze(-1)).squeeze(-1)
         if self.decay is not None:
-            # Softmax does not see that ages of padded histories are counted from the padding's end.
-            place = torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype)
-            scores = scores + nn.functional.softplus(self.decay) * place
+            scores = scores - nn.functional.softplus(self.decay) * self._age(scores, mask).log1p()
         weights = self._softmax(scores, mask)
         rows = _weighted(weights, projections)
         if self.static_tokens:
             even = _weighted(self._softmax(torch.zeros_like(scores), mask), projections)
             rows = torch.cat([even[..., : self.static_tokens, :], rows[..., self.static_tokens :, :]], dim=-2)
         return scale_rows(rows, self.token_norm), weights
+
+    @staticmethod
+    def _age(scores: Tensor, mask: Tensor | None) -> Tensor:
+        """How many items of a history are newer than each of its own, (..., n); 0 for padding."""
+        if mask is not None:
+            return mask.flip(-1).cumsum(-1).flip(-1).sub(1).clamp_min(0).to(scores.dtype)
+        return torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype).flip(-1)
 
     @staticmethod
     def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -31,7 +31,7 @@ class User:
         return self._plug.store.count(self.id)
 
     def remember(self, text: str, *, output: str = "", time: float | None = None, source: str = "") -> int:
-        """Adds one item and returns its id; an item that is known already keeps its id.
+        """Adds one item, the newest, and returns its id; an item that is known already keeps its id and its place.
 
         Args:
             text: what the user wrote or acted on.
@@ -48,7 +48,10 @@ class User:
     def remember_all(
         self, items: Iterable[NewItem | str | tuple[str, str]], progress: Callable[[int], None] | None = None
     ) -> Added:
-        """Adds items in their order, REMEMBER_BATCH a transaction; ``progress`` gets the number done so far.
+        """Adds items, the oldest first, REMEMBER_BATCH a transaction; ``progress`` gets the number done so far.
+
+        What counts as new is the order in which items are added, not their time: a plug that learned recency (``tiny``
+        did) lets newer items weigh more.
 
         Returns the ids and which items were new. After an error or a kill, whole batches are stored or not at all, and
         the same call made again stores only what is missing. An item is a NewItem, a text, or (text, output).
