@@ -194,8 +194,8 @@ std::unique_lock<std::mutex> Engine::lock_breaking_off() {
 bool Engine::wants_abort(void *data) {
     const auto *engine = static_cast<Engine *>(data);
     // A recurrent state cannot be taken back to before the batch.
-    return !engine->model_->is_recurrent() && engine->breaking_off_.load(std::memory_order_relaxed) > 0 &&
-           engine->breakable_.load(std::memory_order_relaxed);
+    return engine->breaking_off_.load(std::memory_order_relaxed) > 0 &&
+           engine->breakable_.load(std::memory_order_relaxed) && !engine->model_->is_recurrent();
 }
 
 } // namespace personaplug

@@ -183,6 +183,7 @@ class Engine {
 
     // engine_setup.cc
     void read_options(const EngineOptions &options);
+    int64_t cache_bytes(int64_t cells) const;
     llama_context_ptr make_context(int64_t cells, int sequences, bool pooled) const;
     llama_context *side(); // where score() and logits() work
     void wipe_side();      // after logits that were not finite
@@ -207,7 +208,7 @@ class Engine {
     std::atomic<int> breaking_off_{0};   // cancels and resets that wait for the lock
     std::atomic<bool> breakable_{false}; // score(), logits() and shifts have no state to go back to
     llama_context_ptr context_;
-    llama_context_ptr side_; // scoring, when sequences have cells of their own; made at the first score()
+    llama_context_ptr side_; // scoring, where the context is not shared; made at the first score()
     std::unique_ptr<Batch> batch_;
     int batch_size_ = 0;
     AdapterStore adapters_;

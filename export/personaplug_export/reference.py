@@ -90,8 +90,8 @@ class Aggregator(nn.Module):
         self.token_norm, self.static_tokens = config.token_norm, config.static_tokens
         start = math.log(10.0) if config.learned_temperature else 0.0
         self.log_temperature = nn.Parameter(torch.tensor(start), requires_grad=config.learned_temperature)
-        # softplus(-0.43) = 0.5: at first the 100th newest item weighs a tenth of the newest of equal score.
-        self.decay = nn.Parameter(torch.tensor(-0.43)) if config.learned_recency else None
+        # softplus(0.54) = 1: at first the tenth newest item weighs a tenth of the newest of equal score.
+        self.decay = nn.Parameter(torch.tensor(0.54)) if config.learned_recency else None
 
     def forward(
         self, query: Tensor, vectors: Tensor, projections: Tensor, mask: Tensor | None = None

@@ -112,10 +112,8 @@ def _soft_row(
     if nearness is None:
         kept, weights = order.permutation(kept)[:ITEMS_A_ROW], np.ones(min(len(kept), ITEMS_A_ROW))
     else:
-        age = np.log(len(items) - kept)
-        scores = order.uniform(5, 40) * nearness[kept] - order.uniform(0, 1.5) * age
-        first = np.argsort(-scores, kind="stable")[:ITEMS_A_ROW]
-        kept, weights = kept[first], np.exp(scores[first] - scores[first[0]])
+        kept = kept[np.argsort(-nearness[kept], kind="stable")][:ITEMS_A_ROW]
+        weights = np.exp(order.uniform(5, 40) * (nearness[kept] - nearness[kept[0]]))
     ids: list[int] = []
     shares: list[float] = []
     for place, weight in zip(kept.tolist(), (weights / weights.sum()).tolist(), strict=True):
