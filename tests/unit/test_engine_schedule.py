@@ -155,6 +155,19 @@ def test_a_large_request_is_not_overtaken_for_ever(tiny: TinyModel) -> None:
         make(tiny, cells=-1)
 
 
+@pytest.mark.parametrize("cells", [0, 256])
+def test_scoring_beside_a_sequence_that_may_fill_the_context(tiny: TinyModel, cells: int) -> None:
+    engine = make(tiny, sequences=1, context=256, cells=cells)
+    expected = engine.score(Prompt.tokens(IDS), [[300, 301]])
+    engine.submit(Prompt.tokens(IDS), greedy(250))
+    engine.step()
+    if cells:  # one pool for both
+        with pytest.raises(ContextFullError, match="free cells"):
+            engine.score(Prompt.tokens(IDS), [[300, 301]])
+    else:
+        assert engine.score(Prompt.tokens(IDS), [[300, 301]])[0] == pytest.approx(expected[0], abs=1e-4)
+
+
 def test_scoring_beside_a_pool(tiny: TinyModel) -> None:
     engine = make(tiny, sequences=2, cells=256, context=128)
     expected = engine.score(Prompt.tokens(IDS), [[300, 301], [302]])
