@@ -182,16 +182,19 @@ void EngineThread::end(const std::shared_ptr<Mailbox> &box, const std::exception
 // Under the lock: who waits for this mailbox is woken by wake(), once the lock is free.
 void EngineThread::note(const std::shared_ptr<Mailbox> &box) {
     const auto now = Clock::now();
-    const bool news = box->waiting > 0 && (running_.size() > 1 || now - box->told >= kOftenEnough);
-    if (news || (box->ended && box->waiting + box->waiting_end > 0)) {
-        box->told = now;
+    const bool due = running_.size() > 1 || now - box->told >= kOftenEnough;
+    const int waiting = box->ended ? box->waiting + box->waiting_end : due ? box->waiting : 0;
+    const int watched = box->watch & (box->ended ? Mailbox::news | Mailbox::end : due ? Mailbox::news : 0);
+    if (waiting > 0) {
         woken_.push_back(box);
     }
-    const int told = box->watch & (box->ended ? Mailbox::news | Mailbox::end : Mailbox::news);
-    if (told != 0) {
-        box->watch &= ~told;
+    if (watched != 0) {
+        box->watch &= ~watched;
         ready_.push_back(box->sequence);
         tell_.notify_one();
+    }
+    if (waiting > 0 || watched != 0) {
+        box->told = now;
     }
 }
 

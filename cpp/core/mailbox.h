@@ -24,7 +24,7 @@ struct Mailbox {
     Timings timings;          // once it has ended
     int waiting = 0;          // threads in `changed` for whatever comes
     int waiting_end = 0;      // for the last of it
-    Clock::time_point told{}; // when one of them was last woken
+    Clock::time_point told{}; // when somebody was last woken for news
     int watch = 0;            // of Watch: what EngineThread::ready() shall tell of, once
     std::condition_variable changed;
 
