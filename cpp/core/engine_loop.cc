@@ -6,8 +6,9 @@ namespace personaplug {
 namespace {
 
 constexpr std::chrono::seconds kLookForLost{1};
-// A reader who waits takes a core from a thread that decodes: about a hundredth of the time of a token of 8 ms. Where one
-// request runs alone, and its next token is sure to follow, it is woken once a frame of a screen: nobody reads faster.
+// A reader who waits takes a core from a thread that decodes: about a hundredth of the time of a token of 8 ms. Where
+// one request runs alone, and its next token is sure to follow, it is woken once a frame of a screen: nobody reads
+// faster.
 constexpr std::chrono::milliseconds kOftenEnough{16};
 
 } // namespace
