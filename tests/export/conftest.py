@@ -18,6 +18,7 @@ if not MISSING:
         llm_folder,
         make_plug,
         one_thread,
+        teacher_folder,
         tokenizer_model,
     )
 

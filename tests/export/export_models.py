@@ -103,8 +103,16 @@ def llm_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_model: Path) 
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of width 32 with a WordPiece tokenizer."""
-    folder = tmp_path_factory.mktemp("encoder")
+    return save_bert(tmp_path_factory.mktemp("encoder"), ENCODER_WIDTH)
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bert(tmp_path_factory.mktemp("teacher"), 64)
+
+
+def save_bert(folder: Path, width: int) -> Path:
+    """A random BERT with a WordPiece tokenizer."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -118,8 +126,8 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=ENCODER_WIDTH, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=128, initializer_range=0.3,
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=width, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=2 * width, max_position_embeddings=128, initializer_range=0.3,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
     return folder

@@ -82,7 +82,7 @@ def teacher_vectors(teacher: Path, texts: list[str], target: Path, threads: int 
     session = onnxruntime.InferenceSession(graph / "model.onnx", options, providers=["CPUExecutionProvider"])
     tokenizer = AutoTokenizer.from_pretrained(teacher)
     ids = tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"]
-    vectors = np.zeros((len(texts), 384), dtype=np.float16)
+    vectors = np.zeros((len(texts), int(session.get_outputs()[0].shape[-1])), dtype=np.float16)
     order, started = sorted(range(len(ids)), key=lambda i: len(ids[i])), time.monotonic()
     for start in range(0, len(order), 16):
         rows = order[start : start + 16]
