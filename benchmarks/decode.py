@@ -3,7 +3,8 @@
 ``python benchmarks/decode.py --model 135m --json out.json``. The same GGUF file, prompt, number of tokens, threads,
 context, f16 key/value cache and flash attention (llama.cpp's "auto", which is on where it can be; llama-cpp-python
 knows on and off, so it gets on). Timed from the first token to the last: the prompt does not count. Each contender's
-turn is one answer to warm up, as the bare loop does in its process, and one that counts.
+turn is a process of its own, with one answer to warm up, and the best of three that follow: where the system puts a
+process's memory makes it some hundredths faster or slower for as long as it lives, and its first seconds are uneven.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ OURS = "personaplug stream"
 PEER = "llama_cpp generate"
 COMPLETION = "llama_cpp create_completion"
 BARE = "bare C loop"
+COUNTED = 3
+"""Answers of a turn that count, after one to warm up."""
 LEAST = {"tiny": 0.92, "135m": 0.98, "1.1b": 0.98}
 """Of the bare loop's tokens a second, at least; of a tiny model, what is around the decode weighs more."""
 
@@ -61,8 +64,7 @@ class Ours:
 
     def stream(self) -> float:
         """LLM.stream, greedy."""
-        self._once()
-        return self._once()
+        return _best(self._once)
 
     def _once(self) -> float:
         self.produced, first, start = [], 0, 0.0
@@ -97,13 +99,11 @@ class Peer:
 
     def generate(self) -> float:
         """Llama.generate, temperature 0."""
-        self._generate()
-        return self._generate()
+        return _best(self._generate)
 
     def complete(self) -> float:
         """Llama.create_completion, temperature 0, streaming: text, as apps use it."""
-        self._complete()
-        return self._complete()
+        return _best(self._complete)
 
     def _generate(self) -> float:
         self._llama.reset()
@@ -128,7 +128,7 @@ class Peer:
 
 def bare_loop(binary: Path, job: Job) -> Callable[[], float]:
     """benchmarks/c_loop in a process of its own; it warms up and times itself."""
-    sizes = (job.threads, job.prompt, job.tokens, job.context, 1)
+    sizes = (job.threads, job.prompt, job.tokens, job.context, COUNTED)
 
     def run() -> float:
         done = run_json([binary, job.model, *sizes])
@@ -140,26 +140,40 @@ def bare_loop(binary: Path, job: Job) -> Callable[[], float]:
 
 def measure(job: Job, rounds: int, binary: Path | None) -> dict[str, Any]:
     """All contenders in turns; tokens a second, ratios by round, and whether they made the same tokens."""
-    ours, peer = Apart(Ours, job), Apart(Peer, job)
+    last: dict[str, Any] = {}
+
+    def turn(name: str, made: type[Ours] | type[Peer], method: str) -> Callable[[], float]:
+        def run() -> float:
+            contender = Apart(made, job)
+            rate: float = contender.call(method)
+            last[name] = contender.call("last")
+            contender.close()
+            return rate
+
+        return run
+
     contenders: dict[str, Callable[[], float]] = {
-        OURS: lambda: ours.call("stream"),
-        PEER: lambda: peer.call("generate"),
-        COMPLETION: lambda: peer.call("complete"),
+        OURS: turn(OURS, Ours, "stream"),
+        PEER: turn(PEER, Peer, "generate"),
+        COMPLETION: turn(COMPLETION, Peer, "complete"),
     }
     if binary is not None:
         contenders[BARE] = bare_loop(binary, job)
     figures = interleaved(contenders, rounds)
-    produced = ours.call("last")
-    same = produced == peer.call("last")
+    same = last[OURS] == last[PEER]
     if binary is not None:
-        same = same and contenders[BARE].last == produced[-1]  # type: ignore[attr-defined]
-    ours.close()
-    peer.close()
+        same = same and contenders[BARE].last == last[OURS][-1]  # type: ignore[attr-defined]
     return {
         "tokens_per_second": {name: summary(values) for name, values in figures.items()},
         "ratio": {f"{OURS} / {name}": ratio(figures[OURS], values) for name, values in figures.items() if name != OURS},
         "same_tokens": same,
     }
+
+
+def _best(once: Callable[[], float]) -> float:
+    """One answer to warm up, then the best of COUNTED, as the bare loop does."""
+    once()
+    return max(once() for _ in range(COUNTED))
 
 
 def _rate(loop: Iterator[int], count: int, produced: list[int]) -> float:

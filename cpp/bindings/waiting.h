@@ -33,7 +33,7 @@ inline Seconds seconds_of(const pybind11::object &timeout) {
 inline Seconds longest_wait() {
     static const auto main =
         pybind11::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-    return Seconds(PyThread_get_thread_ident() == main ? 0.02 : 1e9);
+    return Seconds(PyThread_get_thread_ident() == main ? 0.1 : 1e9);
 }
 
 // Waits in pieces until `piece(seconds)` gives something true, or `timeout` is over. Throws what a signal handler

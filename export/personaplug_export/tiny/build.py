@@ -29,7 +29,6 @@ SHARES = {"news_category": 3.0, "news_headline": 1.5, "email_subject": 1.5, "pro
 PLUG = TrainOptions(
     steps=1_300,
     persona_tokens=2,
-    learned_recency=True,
     warm_start=True,
     history_template="{output}. {output}: {text}",
     max_input_tokens=160,
