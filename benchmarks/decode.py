@@ -126,13 +126,13 @@ class Peer:
         return (self._job.tokens - 1) / (time.perf_counter() - start)
 
 
-def bare_loop(binary: Path, job: Job) -> Callable[[], float]:
-    """benchmarks/c_loop in a process of its own; it warms up and times itself."""
+def bare_loop(binary: Path, job: Job, last: dict[str, Any]) -> Callable[[], float]:
+    """benchmarks/c_loop in a process of its own; it warms up and times itself. Its last token goes to ``last``."""
     sizes = (job.threads, job.prompt, job.tokens, job.context, COUNTED)
 
     def run() -> float:
         done = run_json([binary, job.model, *sizes])
-        run.last = done["last_token"]  # type: ignore[attr-defined]
+        last[BARE] = done["last_token"]
         return float(done["decode_tokens_per_second"])
 
     return run
@@ -158,11 +158,11 @@ def measure(job: Job, rounds: int, binary: Path | None) -> dict[str, Any]:
         COMPLETION: turn(COMPLETION, Peer, "complete"),
     }
     if binary is not None:
-        contenders[BARE] = bare_loop(binary, job)
+        contenders[BARE] = bare_loop(binary, job, last)
     figures = interleaved(contenders, rounds)
     same = last[OURS] == last[PEER]
     if binary is not None:
-        same = same and contenders[BARE].last == last[OURS][-1]  # type: ignore[attr-defined]
+        same = same and last[BARE] == last[OURS][-1]
     return {
         "tokens_per_second": {name: summary(values) for name, values in figures.items()},
         "ratio": {f"{OURS} / {name}": ratio(figures[OURS], values) for name, values in figures.items() if name != OURS},

@@ -125,8 +125,8 @@ void Engine::read_options(const EngineOptions &options) {
     params_.abort_callback_data = this;
     params_.no_perf = true;
 
-    // Where ids share cells, llama.cpp compares all of its 256 with each other at every decode: a hundredth of the time
-    // of a token of 8 ms. A single sequence of a small cache does without; scoring then has a context of its own.
+    // Where ids share cells, llama.cpp compares all of its 256 with each other at every decode, which tells where a
+    // decode is short. A single sequence of a small cache does without; scoring then has a context of its own.
     const bool small = cache_bytes(cells) <= kSmallCache;
     shared_ = pool_ > 0 || model_->is_recurrent() || (sequence_count_ == 1 && !small);
 }
