@@ -2,9 +2,11 @@
 
 ``python benchmarks/decode.py --model 135m --json out.json``. The same GGUF file, prompt, number of tokens, threads,
 context, f16 key/value cache and flash attention (llama.cpp's "auto", which is on where it can be; llama-cpp-python
-knows on and off, so it gets on). Timed from the first token to the last: the prompt does not count. Each contender's
-turn is a process of its own, with one answer to warm up, and the best of three that follow: where the system puts a
-process's memory makes it some hundredths faster or slower for as long as it lives, and its first seconds are uneven.
+knows on and off, so it gets on). This runtime reads weights into huge pages where the system has them; a turn with the
+file mapped, as the others have it, tells what that alone is worth. Timed from the first token to the last: the prompt
+does not count. Each contender's turn is a process of its own, with one answer to warm up, and the best of three that
+follow: where the system puts a process's memory makes it some hundredths faster or slower for as long as it lives, and
+its first seconds are uneven.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from common import find_binary, finish, goal, interleaved, parser, prompt_ids, r
 from random_llama import SHAPES, model_file
 
 OURS = "personaplug stream"
+MAPPED = "personaplug stream, file mapped"
 PEER = "llama_cpp generate"
 COMPLETION = "llama_cpp create_completion"
 BARE = "bare C loop"
@@ -48,12 +51,14 @@ class Job:
 class Ours:
     """This runtime, streaming through Python: token ids, log and whole characters of text as an app gets them."""
 
+    mmap: bool | None = None
+
     def __init__(self, job: Job) -> None:
         from personaplug_edge.engine import LLM
         from personaplug_edge.prompt import Prompt
         from personaplug_edge.sampling import Sampling
 
-        self._llm = LLM.load(job.model, threads=job.threads, context=job.context)
+        self._llm = LLM.load(job.model, threads=job.threads, context=job.context, mmap=self.mmap)
         self._prompt = Prompt.tokens(prompt_ids(job.prompt, job.vocabulary))
         self._sampling = Sampling(max_tokens=job.tokens, ignore_end=True)
         self.produced: list[int] = []
@@ -73,6 +78,12 @@ class Ours:
             if not first and self.produced:
                 first, start = len(self.produced), time.perf_counter()
         return (len(self.produced) - first) / (time.perf_counter() - start)
+
+
+class OursMapped(Ours):
+    """The same with the load mode that the others have."""
+
+    mmap = True
 
 
 class Peer:
@@ -154,6 +165,7 @@ def measure(job: Job, rounds: int, binary: Path | None) -> dict[str, Any]:
 
     contenders: dict[str, Callable[[], float]] = {
         OURS: turn(OURS, Ours, "stream"),
+        MAPPED: turn(MAPPED, OursMapped, "stream"),
         PEER: turn(PEER, Peer, "generate"),
         COMPLETION: turn(COMPLETION, Peer, "complete"),
     }
@@ -163,9 +175,11 @@ def measure(job: Job, rounds: int, binary: Path | None) -> dict[str, Any]:
     same = last[OURS] == last[PEER]
     if binary is not None:
         same = same and last[BARE] == last[OURS][-1]
+    pairs = [(OURS, name) for name in figures if name != OURS]
+    pairs += [(MAPPED, name) for name in figures if name not in (OURS, MAPPED)]
     return {
         "tokens_per_second": {name: summary(values) for name, values in figures.items()},
-        "ratio": {f"{OURS} / {name}": ratio(figures[OURS], values) for name, values in figures.items() if name != OURS},
+        "ratio": {f"{one} / {other}": ratio(figures[one], figures[other]) for one, other in pairs},
         "same_tokens": same,
     }
 

@@ -13,7 +13,8 @@ namespace personaplug {
 namespace {
 
 // The GIL is free while the file loads; the progress callback takes it, and an exception from it is raised after.
-std::shared_ptr<Model> load(const std::string &path, int gpu_layers, bool mmap, const py::object &progress) {
+std::shared_ptr<Model> load(const std::string &path, int gpu_layers, std::optional<bool> mmap,
+                            const py::object &progress) {
     ModelOptions options;
     options.gpu_layers = gpu_layers;
     options.mmap = mmap;
@@ -48,7 +49,7 @@ void register_model(py::module_ &module) {
     py::class_<Model, std::shared_ptr<Model>>(module, "Model",
                                               "A loaded LLM: weights, tokenizer, token table. Thread-safe.",
                                               py::release_gil_before_calling_cpp_dtor())
-        .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("gpu_layers") = 0, py::arg("mmap") = true,
+        .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("gpu_layers") = 0, py::arg("mmap") = py::none(),
              py::arg("progress") = py::none(),
              "Loads a GGUF file. progress(0 to 1) may return False to cancel. Raises ModelError, CancelledError.")
         .def_property_readonly("architecture", &Model::architecture)
@@ -63,6 +64,7 @@ void register_model(py::module_ &module) {
         .def_property_readonly("eos", [](const Model &model) { return model.tokenizer().eos(); })
         .def_property_readonly("adds_bos", [](const Model &model) { return model.tokenizer().adds_bos(); })
         .def_property_readonly("has_encoder", &Model::has_encoder)
+        .def_property_readonly("is_mapped", &Model::is_mapped)
         .def(
             "tokenize",
             [](const Model &model, const py::str &text, bool add_special, bool parse_special) {

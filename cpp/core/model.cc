@@ -7,18 +7,25 @@
 #include "digest.h"
 #include "error.h"
 #include "log.h"
+#include "memory.h"
 
 namespace personaplug {
 namespace {
 
 struct Progress {
-    const std::function<bool(float)> *callback;
+    const std::function<bool(float)> &callback;
+    MemorySnapshot before;
+    bool begun = false;
     bool cancelled = false;
 };
 
 bool on_progress(float value, void *data) {
     auto *progress = static_cast<Progress *>(data);
-    if (!(*progress->callback)(value)) {
+    if (!progress->begun) { // the weights' memory is there, and nothing is read into it yet
+        progress->before.ask_huge_pages();
+        progress->begun = true;
+    }
+    if (progress->callback && !progress->callback(value)) {
         progress->cancelled = true;
     }
     return !progress->cancelled;
@@ -46,12 +53,11 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
         throw ModelError("gpu_layers must be -1 (all) or more, got " + std::to_string(options.gpu_layers));
     }
     params.n_gpu_layers = options.gpu_layers;
-    params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
-    Progress progress{&options.progress};
-    if (options.progress) {
-        params.progress_callback = on_progress;
-        params.progress_callback_user_data = &progress;
-    }
+    model->mapped_ = model->should_map(options);
+    params.load_mode = model->mapped_ ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    Progress progress{options.progress, {}};
+    params.progress_callback = on_progress;
+    params.progress_callback_user_data = &progress;
     clear_log();
     try {
         model->model_.reset(llama_model_load_from_file(path.c_str(), params));
@@ -85,6 +91,16 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
         model->table_.reset();
     }
     return model;
+}
+
+// Weights on a GPU gain nothing by it, and of a model in several files the size is not known here.
+bool Model::should_map(const ModelOptions &options) const {
+    if (options.mmap) {
+        return *options.mmap;
+    }
+    std::error_code error;
+    const auto size = std::filesystem::file_size(std::filesystem::u8path(path_), error);
+    return error || !whole_ || options.gpu_layers != 0 || !has_huge_pages() || size > free_memory() / 2;
 }
 
 // What is wanted of the header; the rest, with a vocabulary as text, is freed before llama.cpp makes its own of it.

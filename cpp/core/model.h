@@ -18,7 +18,9 @@ namespace personaplug {
 
 struct ModelOptions {
     int gpu_layers = 0; // layers kept on the GPU; -1 for all
-    bool mmap = true;   // map the file instead of reading it
+    // Map the file instead of reading it. Unset: it is read where its weights get huge pages, which are faster, and it
+    // takes at most half of the memory that is free; else mapped. Mapped weights are shared between processes.
+    std::optional<bool> mmap;
     // Called from the loading thread with 0 to 1; false ends the loading with CancelledError.
     std::function<bool(float)> progress;
 };
@@ -41,6 +43,7 @@ class Model {
     uint64_t parameter_count() const { return llama_model_n_params(model_.get()); }
     uint64_t size_bytes() const { return llama_model_size(model_.get()); }
     bool has_encoder() const { return llama_model_has_encoder(model_.get()); }
+    bool is_mapped() const { return mapped_; }
     // Recurrent and hybrid models keep a state instead of cells for every position.
     bool is_recurrent() const { return llama_model_is_recurrent(model_.get()) || llama_model_is_hybrid(model_.get()); }
     // False when an input row is wider than an embedding (models with extra per-layer inputs).
@@ -62,11 +65,13 @@ class Model {
   private:
     Model() = default;
     void read_header();
+    bool should_map(const ModelOptions &options) const;
 
     std::string architecture_;
     std::string path_;
     std::unordered_map<std::string, std::pair<int64_t, int64_t>> matrices_;
     bool whole_ = true;
+    bool mapped_ = true;
     std::string stamp_; // size and time of the file when it was loaded
     mutable std::once_flag fingerprinted_;
     mutable std::string fingerprint_;

@@ -47,7 +47,7 @@ class Model:
         path: str,
         *,
         gpu_layers: int = 0,
-        mmap: bool = True,
+        mmap: bool | None = None,
         progress: Callable[[float], bool | None] | None = None,
     ) -> None: ...
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]: ...
@@ -80,6 +80,8 @@ class Model:
     def adds_bos(self) -> bool: ...
     @property
     def has_encoder(self) -> bool: ...
+    @property
+    def is_mapped(self) -> bool: ...
 
 class Hypothesis:
     @property

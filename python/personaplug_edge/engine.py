@@ -62,7 +62,7 @@ class LLM:
         batch: int = 512,
         micro_batch: int = 512,
         gpu_layers: int = 0,
-        mmap: bool = True,
+        mmap: bool | None = None,
         cache_type: str = "f16",
         flash_attention: str = "auto",
         progress: Callable[[float], bool | None] | None = None,
@@ -82,7 +82,9 @@ class LLM:
             batch: positions decoded together at most.
             micro_batch: of these, in one graph.
             gpu_layers: layers on the GPU; -1: all.
-            mmap: map the file instead of reading it.
+            mmap: map the file, so that processes share it, instead of reading it, which lets Linux keep the weights in
+                huge pages and decode faster. None: read it where there are huge pages, the weights stay on the CPU and
+                the file takes at most half of the free memory.
             cache_type: of keys and values, "f16", "f32" or "q8_0".
             flash_attention: "auto", "on" or "off".
             progress: called with 0 to 1; returning False cancels.

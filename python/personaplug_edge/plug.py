@@ -57,6 +57,7 @@ class PersonaPlug(Answers):
         gpu_layers: int = 0,
         context: int = 0,
         sequences: int = 1,
+        mmap: bool | None = None,
         save_prefixes: bool = False,
         adapters: str | Path | None = None,
         progress: Callable[[float], bool | None] | None = None,
@@ -71,6 +72,7 @@ class PersonaPlug(Answers):
             gpu_layers: layers of the LLM on the GPU; -1 all.
             context: positions of one request, prompt and answer; 0 takes the bundle's.
             sequences: requests that run together; others wait. Memory grows with context * sequences.
+            mmap: see :meth:`LLM.load`; True where many processes on one machine are to share one copy of the LLM.
             save_prefixes: keep in the store what the LLM computes of a user's static persona, so that it is not
                 computed again after a restart. It goes with any change to the history.
             adapters: a folder that ``personaplug-export lora`` wrote, for the methods "lora" and "prompt-tuning".
@@ -91,6 +93,7 @@ class PersonaPlug(Answers):
             gpu_layers=gpu_layers,
             context=context or loaded.manifest.llm.context,
             sequences=sequences,
+            mmap=mmap,
             progress=progress,
         )
         loaded.check_llm(llm.model)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from models import gguf_llama
+from models.gguf_llama import Shape
 from personaplug_edge import _native
 from personaplug_edge.engine import LLM
 from personaplug_edge.errors import ModelError
@@ -22,9 +24,45 @@ def test_the_model_file_is_mapped_once(tiny_gguf: Path) -> None:
     if not maps.exists():
         pytest.skip("needs /proc")
     before = maps.read_text().count(str(tiny_gguf))
-    with LLM.load(tiny_gguf, threads=1) as llm:
+    with LLM.load(tiny_gguf, threads=1, mmap=True) as llm:
         assert llm.embedding_rows([1, 2, 3]).any()
         assert maps.read_text().count(str(tiny_gguf)) == before + 1
+
+
+def anonymous_huge_pages() -> bool:
+    choices = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return choices.exists() and "[never]" not in choices.read_text()
+
+
+def test_weights_are_read_where_that_is_faster(tiny_gguf: Path) -> None:
+    with LLM.load(tiny_gguf, threads=1) as llm:
+        assert llm.model.is_mapped != anonymous_huge_pages()
+    for mmap in (True, False):
+        with LLM.load(tiny_gguf, threads=1, mmap=mmap) as llm:
+            assert llm.model.is_mapped is mmap
+
+
+def test_weights_that_are_read_may_lie_in_huge_pages(model_folder: Path) -> None:
+    """In a process of its own: other tests leave memory of their own."""
+    if not anonymous_huge_pages():
+        pytest.skip("needs transparent huge pages")
+    model = gguf_llama.write(model_folder / "wide.gguf", Shape(width=512, ffn=2048))
+    code = (
+        "import re, sys; from personaplug_edge.engine import LLM\n"
+        "def asked():\n"
+        "    blocks = re.findall(r'Size: +(\\d+) kB\\n(?:.+\\n)*?VmFlags: (.*)', open('/proc/self/smaps').read())\n"
+        "    return sum(int(size) for size, flags in blocks if 'hg' in flags.split())\n"
+        "before = asked(); llm = LLM.load(sys.argv[1], threads=1, mmap=sys.argv[2] == 'map'); print(asked() - before)"
+    )
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    kilobytes = {
+        mode: int(subprocess.check_output([sys.executable, "-c", code, model.path, mode], text=True, env=paths))
+        for mode in ("map", "read")
+    }
+    size = model.path.stat().st_size / 1024
+    assert size > 4096
+    assert kilobytes["map"] == 0
+    assert kilobytes["read"] > size - 2 * 2048  # whole pages of 2 MB of what the weights take
 
 
 def test_rows_of_a_file_that_was_cut_short_since(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class Actor:
         from .embed import Personalizer
 
         histories = HistoryStore(store, read_only=not os.access(store, os.W_OK)) if store else None
-        self._plug = PersonaPlug.load(bundle, store=histories, threads=options.threads, adapters=adapters)
+        # Mapped, so that the workers of a machine share one copy of the LLM.
+        self._plug = PersonaPlug.load(bundle, store=histories, threads=options.threads, mmap=True, adapters=adapters)
         self._personalizer, self._decoder = Personalizer(self._plug, options), Decoder(self._plug, options)
         self._embedding, self._decoding = threading.Lock(), threading.Lock()
         self._ordered, self._attempts = options.ordered, attempts
