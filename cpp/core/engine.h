@@ -146,6 +146,7 @@ class Engine {
     bool has_turn(const Sequence &sequence) const;
 
     // engine_pass.cc: one decode
+    std::vector<Sequence *> company(bool first) const;
     bool plan(Pass &pass, bool first, int room);
     void run(Pass &pass, std::vector<Event> &events);
     void recover(Pass &pass, int code);

@@ -8,8 +8,50 @@
 
 namespace personaplug {
 
-// Fills the batch in the order of slots, as llama.cpp wants it to share graphs. Either one token of each sequence that
-// generates (in a step's first pass only) and short pieces of prompts, or one long piece alone.
+// Who takes part in a pass. Either those that generate (in a step's first pass only) with short pieces of prompts, or
+// a long piece, with others of just its length: llama.cpp cuts a batch of unequal lengths at the shortest, and what a
+// position meets must not depend on the company (see piece).
+std::vector<Sequence *> Engine::company(bool first) const {
+    const Sequence *leader = nullptr; // of the long pieces
+    bool together = false;
+    for (const auto &sequence : live_) {
+        if (!has_turn(*sequence)) {
+            continue;
+        }
+        if (sequence->share >= kTile) {
+            leader = leader != nullptr ? leader : sequence.get();
+        } else {
+            together |= sequence->share > 0 || (first && !sequence->prefilling());
+        }
+    }
+    if (first && together) {
+        leader = nullptr; // its turn is next, before more short pieces
+    }
+    // Pieces of one kind only would be unequal again; and where all share cells, a long piece stays alone.
+    const auto joins = [&](const Sequence &sequence) {
+        return !shared_ && sequence.share == leader->share &&
+               (single_pass_ || !sequence.cursor.rows_ahead(sequence.share));
+    };
+    int room = leader != nullptr ? static_cast<int>(params_.n_ubatch) - leader->share : 0;
+    std::vector<Sequence *> found; // in the order of slots, as llama.cpp wants it to share graphs
+    for (Sequence *sequence : by_slot_) {
+        if (sequence == nullptr || !has_turn(*sequence)) {
+            continue;
+        }
+        if (leader == nullptr) {
+            if (sequence->share < kTile) {
+                found.push_back(sequence);
+            }
+        } else if (sequence == leader) {
+            found.push_back(sequence);
+        } else if (joins(*leader) && joins(*sequence) && room >= sequence->share) {
+            found.push_back(sequence);
+            room -= sequence->share;
+        }
+    }
+    return found;
+}
+
 bool Engine::plan(Pass &pass, bool first, int room) {
     pass.parts.clear();
     pass.prompt_positions = 0;
@@ -17,35 +59,15 @@ bool Engine::plan(Pass &pass, bool first, int room) {
         return false;
     }
     share_room(room);
-    const Sequence *alone = nullptr;
-    bool together = false;
-    for (const auto &sequence : live_) {
-        if (!has_turn(*sequence)) {
-            continue;
-        }
-        if (sequence->share >= kTile) {
-            alone = alone != nullptr ? alone : sequence.get();
-        } else {
-            together |= sequence->share > 0 || (first && !sequence->prefilling());
-        }
-    }
-    if (first && together) {
-        alone = nullptr; // its turn is next, before more short pieces
-    }
-    const auto takes_part = [&](const Sequence &sequence) {
-        return has_turn(sequence) && (alone != nullptr ? &sequence == alone : sequence.share < kTile);
-    };
+    const std::vector<Sequence *> taking = company(first);
     bool generating = false;
     bool rows = false;
     const Sequence *oldest = nullptr;
-    for (const auto &sequence : live_) {
-        if (!takes_part(*sequence)) {
-            continue;
-        }
+    for (const Sequence *sequence : taking) {
         generating |= first && !sequence->prefilling();
         if (sequence->share > 0) {
             rows |= sequence->cursor.rows_ahead(sequence->share);
-            oldest = oldest != nullptr ? oldest : sequence.get();
+            oldest = oldest != nullptr && oldest->id < sequence->id ? oldest : sequence;
         }
     }
     if (!generating && oldest == nullptr) {
@@ -56,10 +78,7 @@ bool Engine::plan(Pass &pass, bool first, int room) {
     const bool by_rows = mixed || (!generating && oldest->cursor.next_kind() == Kind::rows);
     const TokenTable *table = mixed ? model_->table() : nullptr;
     batch_->begin(by_rows ? Kind::rows : Kind::tokens);
-    for (Sequence *sequence : by_slot_) {
-        if (sequence == nullptr || !takes_part(*sequence)) {
-            continue;
-        }
+    for (Sequence *sequence : taking) {
         if (sequence->share > 0) {
             const PromptCursor before = sequence->cursor;
             const int fed = sequence->cursor.feed(*batch_, sequence->share, sequence->position, sequence->slot,

@@ -23,6 +23,7 @@ TOLERANCE = {("f32", "off"): 5e-5, ("f16", "off"): 5e-3, ("f16", "auto"): 1e-2}
 """Of log-probabilities, by cache type and flash attention; logits here spread over a few units."""
 VOCABULARY = 512
 PROMPTS = [persona(i) + words(i, 5 + 22 * i) for i in range(8)]  # two of them of more than two tiles
+PROMPTS += [persona(i) + words(i, 100) for i in (8, 9)] + [words(10, 102)]  # of one length: they may share a prefill
 
 
 def every_logprob(tokens: int, **more: object) -> Sampling:
@@ -30,15 +31,17 @@ def every_logprob(tokens: int, **more: object) -> Sampling:
 
 
 def run(engine: core.Engine, which: list[int], apart: int) -> dict[int, tuple[list[int], NDArray[np.float64]]]:
-    """Submits prompts ``apart`` steps after each other; tokens and all log-probabilities of each."""
+    """Submits prompts ``apart`` steps after each other, 0 all at once; tokens and all log-probabilities of each."""
     prompt_of: dict[int, int] = {}
     tokens: dict[int, list[int]] = {i: [] for i in which}
     rows: dict[int, list[NDArray[np.float64]]] = {i: [] for i in which}
     left, step = list(which), 0
     while left or engine.live:
-        if left and step % apart == 0:
+        while left and (not apart or step % apart == 0):
             i = left.pop(0)
             prompt_of[engine.submit(PROMPTS[i], every_logprob(12), RequestOptions(owner=str(i)))] = i
+            if apart:
+                break
         for event in engine.step():
             i = prompt_of[event.sequence]
             tokens[i] += event.tokens
@@ -62,7 +65,7 @@ def test_company_moves_logits_little(
         core.Model(str(model.path)), threads=1, sequences=5, cache_type=cache, flash_attention=flash, **options
     )
     everybody = list(range(len(PROMPTS)))
-    companies = [run(engine, everybody, apart) for apart in (1, 3)] + [run(engine, everybody[::-1], 2)]
+    companies = [run(engine, everybody, apart) for apart in (0, 1, 3)] + [run(engine, everybody[::-1], 2)]
     for i in everybody:
         tokens, alone = run(engine, [i], 1)[i]
         for company in companies:
