@@ -45,6 +45,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "warm start": {"warm_start": True},
     "2 persona tokens, warm start": {"persona_tokens": 2, "warm_start": True},
     "2 persona tokens, warm start, recency": {"persona_tokens": 2, "warm_start": True, "learned_recency": True},
+    "2 persona tokens, warm start, half held": {"persona_tokens": 2, "warm_start": True, "hold": 10.0},
+    "2 persona tokens, warm start, half held, recency": {
+        "persona_tokens": 2,
+        "warm_start": True,
+        "hold": 10.0,
+        "learned_recency": True,
+    },
     "contrast with another user": {"contrast": 0.5},
     "input encoder trained whole": {"input_encoder": "full"},
     "every task cross-fitted": {"cross_fit": "all"},

@@ -163,7 +163,7 @@ def _variant(base: Trainer, plug: Plug, trained: tuple[str, ...], options: Train
     """A run with the LLM and encoder of ``base`` that trains those parameters of ``plug`` whose names start so."""
     trainer = copy.copy(base)
     trainer.plug, trainer.out = plug, _folder(out)
-    trainer.options = replace(options, warm_start=False)  # it has started elsewhere already
+    trainer.options = replace(options, warm_start=False, hold=0.0)  # it has started elsewhere already
     names = {name for name, value in plug.named_parameters() if value.requires_grad and name.startswith(trained)}
     for name, value in plug.named_parameters():
         value.requires_grad_(name in names)

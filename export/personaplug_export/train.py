@@ -29,7 +29,7 @@ from personaplug_export.loss import plug_loss
 from personaplug_export.reference import Plug, PlugConfig, mean_token_norm
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions, FrozenEncoder
-from personaplug_export.warm_start import warm_start
+from personaplug_export.warm_start import WarmStart
 
 CHECKPOINT_SECONDS = 120
 
@@ -69,6 +69,7 @@ class Trainer:
                 static_tokens=options.static_tokens,
                 learned_recency=options.learned_recency,
                 input_encoder=options.input_encoder,
+                inner_width=options.inner_width,
             )
         ).to(options.device)
         self.input_encoder = self.encoder
@@ -162,9 +163,12 @@ class Trainer:
         if self.options.subtract_mean and not self.plug.projector.mean.any():  # one that is adapted brings its own
             self.plug.projector.mean.copy_(population_mean(train).to(self.options.device))
         first, started, running = self._resume(), time.monotonic(), math.nan
-        if self.options.warm_start and not first:
+        warm = None
+        if self.options.warm_start and (self.options.hold or not first):
             table = self.llm.get_input_embeddings().weight.detach()
-            near = warm_start(self.plug, train.values(), table, self.tokenizer, self.options.seed)
+            warm = WarmStart(train.values(), table, self.tokenizer)
+        if warm is not None and not first:
+            near = warm.fit(self.plug, self.options.seed)
             print(f"warm start: mean cosine {near:.3f} of the projected items to words of theirs", flush=True)
         saved = started
         for step, (task, indices) in enumerate(_draw(train, shares, self.options, by_fold=bool(self.fold_llms))):
@@ -178,6 +182,9 @@ class Trainer:
             loss.backward()
             if self.options.contrast:
                 (self.options.contrast * self.contrast_loss(train[task], questions, order)).backward()
+            if self.options.hold and warm is not None:
+                held, drawn = (self.options.persona_tokens + 1) // 2, torch.Generator().manual_seed(step)
+                (self.options.hold * warm.distance(self.plug.projector, held, drawn)).backward()
             torch.nn.utils.clip_grad_norm_(self.plug.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)

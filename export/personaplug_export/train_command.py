@@ -39,6 +39,12 @@ def train_command(
         int, typer.Option(help="Of the persona rows, so many that do not depend on the request.")
     ] = _DEFAULT.static_tokens,
     warm_start: Annotated[bool, typer.Option(help="Let the projector start at the LLM's own token rows.")] = False,
+    hold: Annotated[
+        float, typer.Option(help="With --warm-start: weight of the loss that holds half of the persona rows there.")
+    ] = _DEFAULT.hold,
+    inner_width: Annotated[
+        int, typer.Option(help="Width between the projector's layers; 0 takes the LLM's.")
+    ] = _DEFAULT.inner_width,
     learned_recency: Annotated[bool, typer.Option(help="Learn how fast older items lose weight.")] = False,
     contrast: Annotated[
         float, typer.Option(help="Weight of the loss that sets a user apart from others; twice the time.")
@@ -81,6 +87,8 @@ def train_command(
         subtract_mean=subtract_mean,
         static_tokens=static_tokens,
         warm_start=warm_start,
+        hold=hold,
+        inner_width=inner_width,
         learned_recency=learned_recency,
         contrast=contrast,
         history_template=history_template,

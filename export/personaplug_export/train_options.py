@@ -21,6 +21,10 @@ class TrainOptions:
     """of the k, the first ones that do not depend on the request"""
     warm_start: bool = False
     """let the projector start at the LLM's own token rows instead of random ones; see ``warm_start.py``"""
+    hold: float = 0.0
+    """after a warm start: weight of a second loss that holds the first half of the persona tokens where they started"""
+    inner_width: int = 0
+    """width between the projector's two layers; 0: the LLM's"""
     learned_recency: bool = False
     """learn how fast older items lose weight"""
     contrast: float = 0.0
@@ -65,3 +69,5 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.cross_fit not in ("labels", "all", "none"):
             raise ValueError(f'cross_fit: expected "labels", "all" or "none", got {self.cross_fit!r}')
+        if self.hold and not self.warm_start:
+            raise ValueError("hold keeps rows where a warm start put them: it needs warm_start")

@@ -1,12 +1,13 @@
 """Where a projector starts: at rows that the LLM can read before anything is learned through it.
 
 From random weights a plug has to find, through the frozen LLM alone, any row that tells it something. The LLM's own
-token rows do from the first step: the first half of an item's rows start near the mean row of the words that the user
-answered with, the others near that of the item's text. Training goes on from there; nothing holds them.
+token rows do from the first step: an item's rows start near the mean row of the words that the user answered with, or of
+its text where there is no answer. Training goes on from there; of several persona tokens the first half can be held.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -15,54 +16,68 @@ from transformers import PreTrainedTokenizerBase
 
 from personaplug_edge.evaluate.data import PastItem
 from personaplug_export.examples import Examples, item_text
-from personaplug_export.reference import Plug
+from personaplug_export.reference import Plug, Projector
 
-STEPS = 600
-BATCH = 512
+STEPS = 4_000
+BATCH = 128
+"""Items of each task in a step: a task of few items counts as much as one of many."""
 LR = 2e-3
+WEIGHT_DECAY = 1e-2
 WORDS = 64
 """Tokens of a text that count."""
 
 
-def warm_start(
-    plug: Plug, tasks: Iterable[Examples], table: Tensor, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> float:
-    """Fits the projector to token rows of the LLM (``table``: vocabulary, H) on the items of the tasks' histories.
+class WarmStart:
+    """The items of the tasks' histories, and where their rows are to be.
 
-    Returns the mean cosine of its rows to their targets.
+    Args:
+        tasks: the training questions.
+        table: the LLM's token rows, (vocabulary, H).
+        tokenizer: the LLM's.
     """
-    device = table.device
-    known = {item_text(item, examples.options.history_template): (item, examples) for item, examples in _items(tasks)}
-    vectors = torch.stack([examples.vectors[text] for text, (_, examples) in known.items()]).to(device)
-    targets = torch.stack(
-        [_targets(item, plug.config.persona_tokens, table, tokenizer) for item, _ in known.values()]
-    ).to(device)
-    order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(plug.projector.parameters(), lr=LR, weight_decay=0.0)
-    for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = LR * (1 - step / STEPS)
-        chosen = torch.randint(len(vectors), (BATCH,), generator=order).to(device)
-        loss = (plug.projector(vectors[chosen]) - targets[chosen]).square().sum(-1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        return float(torch.cosine_similarity(plug.projector(vectors), targets, dim=-1).mean())
+
+    def __init__(self, tasks: Iterable[Examples], table: Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._parts = [_vectors_and_targets(examples, table, tokenizer) for examples in tasks]
+
+    def fit(self, plug: Plug, seed: int) -> float:
+        """Fits the projector; returns the mean cosine of the items' rows to their targets."""
+        order = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.AdamW(plug.projector.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+        for step in range(STEPS):
+            for group in optimizer.param_groups:
+                group["lr"] = LR * min(1.0, 20 * step / STEPS) * (1 + math.cos(math.pi * step / STEPS)) / 2
+            loss = self.distance(plug.projector, plug.config.persona_tokens, order)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            near = [
+                torch.cosine_similarity(plug.projector(vectors), targets[:, None], dim=-1).mean()
+                for vectors, targets in self._parts
+            ]
+        return float(torch.stack(near).mean())
+
+    def distance(self, projector: Projector, count: int, order: torch.Generator) -> Tensor:
+        """How far the first ``count`` rows of some items are from their targets: the mean squared distance."""
+        drawn = [torch.randint(len(vectors), (BATCH,), generator=order) for vectors, _ in self._parts]
+        vectors = torch.cat([part[0][chosen] for part, chosen in zip(self._parts, drawn, strict=True)])
+        targets = torch.cat([part[1][chosen] for part, chosen in zip(self._parts, drawn, strict=True)])
+        return (projector(vectors)[:, :count] - targets[:, None]).square().sum(-1).mean()
 
 
-def _items(tasks: Iterable[Examples]) -> Iterator[tuple[PastItem, Examples]]:
-    for examples in tasks:
-        for question in examples.questions:
-            for item in question.history[-examples.options.max_items :]:
-                yield item, examples
+def _vectors_and_targets(
+    examples: Examples, table: Tensor, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Tensor, Tensor]:
+    """Of each item, its vector (items, d) and the unit row (items, H) of its words."""
+    known = {item_text(item, examples.options.history_template): item for item in _items(examples)}
+    vectors = torch.stack([examples.vectors[text] for text in known])
+    targets = torch.stack([_mean_row(item.output or item.text, table, tokenizer) for item in known.values()])
+    return vectors.to(table.device), targets
 
 
-def _targets(item: PastItem, count: int, table: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Unit rows (count, H)."""
-    texts = [item.output or item.text] * ((count + 1) // 2) + [item.text] * (count // 2)
-    rows = {text: _mean_row(text, table, tokenizer) for text in set(texts)}
-    return torch.stack([rows[text] for text in texts])
+def _items(examples: Examples) -> Iterator[PastItem]:
+    for question in examples.questions:
+        yield from question.history[-examples.options.max_items :]
 
 
 def _mean_row(text: str, table: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:

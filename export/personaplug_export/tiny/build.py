@@ -23,13 +23,17 @@ from personaplug_export.train import Trainer
 from personaplug_export.train_options import TrainOptions
 from personaplug_export.vectors import EncoderOptions
 
-SHARES = {"news_category": 3.0, "news_headline": 1.5, "email_subject": 1.5, "product_rating": 0.5, "blog_posts": 1.5}
+SHARES = {"news_category": 1.0, "news_headline": 1.5, "email_subject": 1.5, "product_rating": 0.5, "blog_posts": 1.5}
 """How often the plug sees each task."""
 
 PLUG = TrainOptions(
-    steps=1_300,
+    steps=900,
+    lr=2e-3,
     persona_tokens=2,
+    inner_width=512,
     warm_start=True,
+    hold=10.0,
+    learned_recency=True,
     history_template="{output}. {output}: {text}",
     max_input_tokens=160,
 )

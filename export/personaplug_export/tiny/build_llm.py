@@ -23,7 +23,7 @@ TASK_STEPS = 680
 FOLD_STEPS = 340
 TASK_TOKENS = 4_096
 SHARES = {
-    "news_category": 5_500,
+    "news_category": 4_500,
     "news_headline": 1_800,
     "email_subject": 2_200,
     "product_rating": 600,

@@ -31,7 +31,7 @@ TEMPLATE = "{output}: {text}"
 """How an item is encoded where its nearness to a request is asked; a plug may encode it in another way."""
 BLOGGERS = 600
 WITH_ROWS = {
-    "news_category": 3_500,
+    "news_category": 4_500,
     "news_headline": 1_200,
     "email_subject": 1_200,
     "product_rating": 300,
@@ -46,8 +46,8 @@ WITH_TEXT = {
 }
 """Examples an epoch, by task."""
 
-MOST_ROWS = 6
-ITEMS_A_ROW = 16
+MOST_ROWS = 5
+ITEMS_A_ROW = 32
 TOKENS_AN_ITEM = 3
 NOISE_ALONE = 0.15
 """Share of rows that tell nothing: an instruction embedding is such a row, and a persona that knows nothing."""
@@ -96,24 +96,26 @@ def soft_rows(
 ) -> tuple[SoftRow, ...]:
     """One to MOST_ROWS rows of a history, those that the request does not matter to first, as a persona has them."""
     count = int(order.integers(1, MOST_ROWS + 1))
-    of_request = sorted(order.random(count) < 0.6)
+    of_request = sorted(order.random(count) < 0.8)
     return tuple(_soft_row(items, nearness if near else None, tokenize, order) for near in of_request)
 
 
 def _soft_row(
     items: Sequence[PastItem], nearness: NDArray[np.float32] | None, tokenize: Tokenize, order: np.random.Generator
 ) -> SoftRow:
-    noise = float(order.uniform(0, 1.5))
+    noise = float(order.uniform(0, 0.7))
     if order.random() < NOISE_ALONE:
         return SoftRow((), (), 1.0)
-    kept = np.flatnonzero(order.random(len(items)) < order.uniform(0.3, 1.0))
+    kept = np.flatnonzero(order.random(len(items)) < order.uniform(0.5, 1.0))
     if not len(kept):
         kept = np.array([len(items) - 1])
     if nearness is None:
         kept, weights = order.permutation(kept)[:ITEMS_A_ROW], np.ones(min(len(kept), ITEMS_A_ROW))
     else:
-        kept = kept[np.argsort(-nearness[kept], kind="stable")][:ITEMS_A_ROW]
-        weights = np.exp(order.uniform(5, 40) * (nearness[kept] - nearness[kept[0]]))
+        age = np.log(len(items) - kept)
+        scores = order.uniform(7, 25) * nearness[kept] - order.uniform(0, 1.5) * age
+        first = np.argsort(-scores, kind="stable")[:ITEMS_A_ROW]
+        kept, weights = kept[first], np.exp(scores[first] - scores[first[0]])
     ids: list[int] = []
     shares: list[float] = []
     for place, weight in zip(kept.tolist(), (weights / weights.sum()).tolist(), strict=True):
