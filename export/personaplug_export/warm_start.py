@@ -1,8 +1,8 @@
 """Where a projector starts: at rows that the LLM can read before anything is learned through it.
 
 From random weights a plug has to find, through the frozen LLM alone, any row that tells it something. The LLM's own
-token rows do from the first step: an item's rows start near the mean row of the words that the user answered with, or of
-its text where there is no answer. Training goes on from there; of several persona tokens the first half can be held.
+token rows do from the first step: an item's rows start near the mean row of the words that the user answered with, or
+of its text where there is no answer. Training goes on from there; of several persona tokens the first half can be held.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from models.onnx_models import make_bundle
 from personaplug_edge import BadRow, BatchOptions, BatchResult, NewItem, PersonaPlug, Sampling, cli, generate_batch
 from personaplug_edge.batch.embed import persona_digest
 from personaplug_edge.batch.vectors import encode_queries
-from personaplug_edge.bundle import PromptPart
 from personaplug_edge.errors import BatchError, MissingExtraError
 
 HISTORY = [("a goal in extra time", "sports"), ("the vote was late", "politics")]
@@ -25,15 +24,8 @@ SMALL = BatchOptions(group=16, sequences=4, threads=1)
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prompt = PromptPart(template="{input}\nanswer:", max_input_tokens=64)
-    where = tmp_path_factory.mktemp("bundle") / "random"
-    return make_bundle(where, llm_file=tiny_gguf, name="random", tokens=2, prompt=prompt)
-
-
-@pytest.fixture(scope="module")
-def plug(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PersonaPlug]:
-    with PersonaPlug.load(folder, threads=1, store=tmp_path_factory.mktemp("store") / "history.db") as plug:
+def plug(random_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PersonaPlug]:
+    with PersonaPlug.load(random_bundle, threads=1, store=tmp_path_factory.mktemp("store") / "history.db") as plug:
         plug.user("anna").remember_all(HISTORY)
         plug.user("ben").remember_all([("a film", "art")])
         yield plug
@@ -235,8 +227,8 @@ class Run:
         return code, output.out, output.err
 
 
-def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = Run(folder, capsys)
+def test_the_command(random_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(random_bundle, capsys)
     source, output = write_rows(tmp_path / "rows.jsonl", make_rows(20, bad=False)), tmp_path / "out.jsonl"
     code, out, err = run(str(source), "-o", str(output), "--temperature", "1", "--seed", "7", "--group", "8")
     assert (code, err) == (0, "") and out.startswith(f"20 rows answered in {output}; ")
@@ -250,9 +242,9 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_command_says_by_its_exit_code_that_rows_were_bad(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    random_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Run(folder, capsys)
+    run = Run(random_bundle, capsys)
     source = write_rows(tmp_path / "rows.jsonl", [{"prompt": "hello"}, {"prompt": ""}])
     code, out, _ = run(str(source), "-o", str(tmp_path / "out.jsonl"), "--bad", str(tmp_path / "refused.jsonl"))
     assert code == 3 and "1 bad rows in" in out and len(read_lines(tmp_path / "refused.jsonl")) == 1

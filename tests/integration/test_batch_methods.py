@@ -13,10 +13,8 @@ import pytest
 
 from batch_rows import make_rows, read_lines, with_methods, write_rows
 from models.adapters import make_adapters
-from models.onnx_models import make_bundle
 from personaplug_edge import BadRow, BatchOptions, BatchResult, NewItem, PersonaPlug, Sampling, cli, generate_batch
 from personaplug_edge.adapters import INDEX, AdapterFolder, file_name
-from personaplug_edge.bundle import PromptPart
 from personaplug_edge.errors import BatchError, MethodError
 from personaplug_edge.personalize import registry
 from personaplug_edge.personalize.method import Contribution, Request
@@ -30,21 +28,14 @@ METHODS += ("pplug+bm25:1", "summary+dense:1", *ADAPTED)
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prompt = PromptPart(template="{input}\nanswer:", max_input_tokens=64)
-    where = tmp_path_factory.mktemp("bundle") / "random"
-    return make_bundle(where, llm_file=tiny_gguf, name="random", tokens=2, prompt=prompt)
+def adapters(random_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_adapters(tmp_path_factory.mktemp("adapters"), random_bundle)
 
 
 @pytest.fixture(scope="module")
-def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapters(tmp_path_factory.mktemp("adapters"), folder)
-
-
-@pytest.fixture(scope="module")
-def plug(folder: Path, adapters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PersonaPlug]:
+def plug(random_bundle: Path, adapters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PersonaPlug]:
     store = tmp_path_factory.mktemp("store") / "history.db"
-    with PersonaPlug.load(folder, threads=1, store=store, adapters=adapters) as plug:
+    with PersonaPlug.load(random_bundle, threads=1, store=store, adapters=adapters) as plug:
         plug.user("anna").remember_all(HISTORY)
         plug.user("ben").remember_all([("a film", "art")])
         yield plug
@@ -114,14 +105,14 @@ def test_a_rows_method_or_persona_goes_before_the_runs(plug: PersonaPlug) -> Non
 
 
 def test_what_is_wrong_with_a_method_is_a_bad_row_or_ends_the_run_before_it_begins(
-    plug: PersonaPlug, folder: Path
+    plug: PersonaPlug, random_bundle: Path
 ) -> None:
     assert "unknown method 'bm52'; known: none, instruction" in refused(plug, {"method": "bm52"})
     assert "expected a method such as" in refused(plug, {"method": 5})
     assert "give the row one of them" in refused(plug, {"method": "none", "persona": "off"})
     with pytest.raises(MethodError, match="unknown method"):
         generate_batch(plug, [], options=with_(method="bm52"))
-    with PersonaPlug.load(folder, threads=1) as plain:
+    with PersonaPlug.load(random_bundle, threads=1) as plain:
         assert "--adapters" in refused(plain, {"user": "anna", "method": "lora"})
         with pytest.raises(BatchError, match="needs what was trained for each user"):
             list(generate_batch(plain, [{"prompt": "a"}], options=with_(method="lora+pplug")))
@@ -199,7 +190,9 @@ def test_the_same_plug_may_answer_with_adapters_meanwhile(plug: PersonaPlug) -> 
     assert {each.text for each in found if isinstance(each, BatchResult) and each.user == "ben"} == {expected}
 
 
-def test_methods_and_adapters_belong_to_a_run(plug: PersonaPlug, folder: Path, adapters: Path, tmp_path: Path) -> None:
+def test_methods_and_adapters_belong_to_a_run(
+    plug: PersonaPlug, random_bundle: Path, adapters: Path, tmp_path: Path
+) -> None:
     source = write_rows(tmp_path / "rows.jsonl", [{"prompt": "hello", "user": "anna"}] * 40)
     output = tmp_path / "out.jsonl"
 
@@ -212,23 +205,25 @@ def test_methods_and_adapters_belong_to_a_run(plug: PersonaPlug, folder: Path, a
     for method in (None, "lora+pplug"):
         with pytest.raises(BatchError, match="begun with another method;"):
             generate_batch(plug, source, output, options=with_(method=method))
-    other = make_adapters(tmp_path / "other", folder, seed=7)
-    same = make_adapters(tmp_path / "same", folder)
-    with PersonaPlug.load(folder, threads=1, store=plug.store.path, adapters=other) as another:
+    other = make_adapters(tmp_path / "other", random_bundle, seed=7)
+    same = make_adapters(tmp_path / "same", random_bundle)
+    with PersonaPlug.load(random_bundle, threads=1, store=plug.store.path, adapters=other) as another:
         with pytest.raises(BatchError, match="begun with another adapters;"):
             generate_batch(another, source, output, options=with_(method="lora"))
-    with PersonaPlug.load(folder, threads=1, store=plug.store.path, adapters=same) as another:
+    with PersonaPlug.load(random_bundle, threads=1, store=plug.store.path, adapters=same) as another:
         summary = generate_batch(another, source, output, options=with_(method="lora"))
     assert (summary.resumed, summary.rows, summary.cold_starts) == (16, 40, 0)
     assert AdapterFolder(same).digest == AdapterFolder(adapters).digest != AdapterFolder(other).digest
     assert len({line["text"] for line in read_lines(output)}) == 1 and read_lines(output)[0]["method"] == "lora"
 
 
-def test_one_users_damaged_adapter_is_a_bad_row_and_a_lost_folder_ends_the_run(folder: Path, tmp_path: Path) -> None:
-    trained = make_adapters(tmp_path / "adapters", folder)
+def test_one_users_damaged_adapter_is_a_bad_row_and_a_lost_folder_ends_the_run(
+    random_bundle: Path, tmp_path: Path
+) -> None:
+    trained = make_adapters(tmp_path / "adapters", random_bundle)
     size = (trained / file_name("anna", "lora")).stat().st_size
     rows = [{"prompt": "hello", "user": user, "method": "lora"} for user in ("anna", "ben", "anna")]
-    with PersonaPlug.load(folder, threads=1, adapters=trained) as plug:
+    with PersonaPlug.load(random_bundle, threads=1, adapters=trained) as plug:
         for content in (b"x" * size, b"short"):
             (trained / file_name("anna", "lora")).write_bytes(content)
             outcomes = list(generate_batch(plug, rows, options=with_()))
@@ -239,13 +234,13 @@ def test_one_users_damaged_adapter_is_a_bad_row_and_a_lost_folder_ends_the_run(f
             list(generate_batch(plug, rows, options=with_()))
 
 
-def test_the_command(folder: Path, adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(random_bundle: Path, adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"prompt": "the vote", "user": "anna", "history": ["a film", "the senate met"]},
         {"prompt": "x", "method": "q"},
     ]
     source, output = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out.parquet"
-    command = ["--bundle", str(folder), "--threads", "1", "--adapters", str(adapters), "batch", str(source)]
+    command = ["--bundle", str(random_bundle), "--threads", "1", "--adapters", str(adapters), "batch", str(source)]
     command += ["--sequences", "2", "--max-tokens", "4"]
     code = cli.main([*command, "-o", "-", "--method", "lora+dense:1"])
     out, err = capsys.readouterr()
