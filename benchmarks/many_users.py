@@ -4,6 +4,7 @@
 bare C loop that decodes as many sequences in one batch (token prompts), ``llama_cpp.Llama`` taking one user after
 another, and the same with a LoRA adapter of each user's own: adapters belong to a context, so their users cannot share
 a batch. Prompts take the same number of positions everywhere; two of ours are rows (instruction and persona).
+This runtime reads weights into huge pages where the system has them; ``--mmap`` lets it map the file as the others do.
 Where users come one after another, the rate does not depend on how many there are: 8 of them are measured.
 """
 
@@ -45,6 +46,7 @@ class Job:
     prompt: int = 64
     tokens: int = 64
     users: int = 64
+    mmap: bool | None = None
 
     @property
     def context(self) -> int:
@@ -63,7 +65,7 @@ class Ours:
         from personaplug_edge.engine import LLM
         from personaplug_edge.sampling import Sampling
 
-        self._llm = LLM.load(job.model, threads=job.threads, context=job.context, sequences=sequences)
+        self._llm = LLM.load(job.model, threads=job.threads, context=job.context, sequences=sequences, mmap=job.mmap)
         self._prompts = [_prompt(job, self._llm, user) for user in range(job.users_at(sequences))]
         self._tokens, self._sampling = job.tokens, Sampling(max_tokens=job.tokens, ignore_end=True)
 
@@ -213,13 +215,21 @@ def main() -> None:
     options.add_argument("--users", type=int, default=64)
     options.add_argument("--prompt", type=int, default=64, help="positions of a prompt, rows included")
     options.add_argument("--tokens", type=int, default=64, help="new tokens a user")
+    options.add_argument("--mmap", action="store_true", help="let this runtime map the model file")
     options.add_argument("--c-batched", type=Path, help="the bare loop's binary")
     given = options.parse_args()
     binary = find_binary("personaplug_c_batched", given.c_batched)
     settings = {"threads": given.threads, "prompt": given.prompt, "tokens": given.tokens, "users": given.users}
-    report: dict[str, Any] = {"benchmark": "many_users", **settings, "models": {}, "tables": [], "goals": []}
+    report: dict[str, Any] = {
+        "benchmark": "many_users",
+        **settings,
+        "mmap": given.mmap,
+        "models": {},
+        "tables": [],
+        "goals": [],
+    }
     for name in given.model or ["135m"]:
-        job = Job(model=model_file(name, given.folder), shape=SHAPES[name], **settings)
+        job = Job(model=model_file(name, given.folder), shape=SHAPES[name], mmap=given.mmap or None, **settings)
         result = measure(job, given.sequences, given.rounds, binary)
         report["models"][name] = result
         report["tables"] += tables(name, result, given.sequences)
