@@ -12,6 +12,8 @@
 namespace personaplug {
 namespace {
 
+constexpr uint64_t kLeastRead = 32 << 20; // bytes of a file
+
 struct Progress {
     const std::function<bool(float)> &callback;
     MemorySnapshot before;
@@ -93,14 +95,16 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
     return model;
 }
 
-// Weights on a GPU gain nothing by it, and of a model in several files the size is not known here.
+// Small weights, which the processor's caches hold, and those on a GPU gain nothing by being read; of a model in
+// several files the size is not known here.
 bool Model::should_map(const ModelOptions &options) const {
     if (options.mmap) {
         return *options.mmap;
     }
     std::error_code error;
     const auto size = std::filesystem::file_size(std::filesystem::u8path(path_), error);
-    return error || !whole_ || options.gpu_layers != 0 || !has_huge_pages() || size > free_memory() / 2;
+    return error || !whole_ || options.gpu_layers != 0 || size < kLeastRead || size > free_memory() / 2 ||
+           !has_huge_pages();
 }
 
 // What is wanted of the header; the rest, with a vocabulary as text, is freed before llama.cpp makes its own of it.

@@ -18,8 +18,9 @@ namespace personaplug {
 
 struct ModelOptions {
     int gpu_layers = 0; // layers kept on the GPU; -1 for all
-    // Map the file instead of reading it. Unset: it is read where its weights get huge pages, which are faster, and it
-    // takes at most half of the memory that is free; else mapped. Mapped weights are shared between processes.
+    // Map the file instead of reading it. Unset: it is read where its weights get huge pages, which are faster, it is
+    // larger than the processor's caches, and takes at most half of the memory that is free; else mapped. Mapped
+    // weights are shared between processes.
     std::optional<bool> mmap;
     // Called from the loading thread with 0 to 1; false ends the loading with CancelledError.
     std::function<bool(float)> progress;

@@ -84,7 +84,7 @@ class LLM:
             gpu_layers: layers on the GPU; -1: all.
             mmap: map the file, so that processes share it, instead of reading it, which lets Linux keep the weights in
                 huge pages and decode faster. None: read it where there are huge pages, the weights stay on the CPU and
-                the file takes at most half of the free memory.
+                the file has at least 32 MB and at most half of the free memory.
             cache_type: of keys and values, "f16", "f32" or "q8_0".
             flash_attention: "auto", "on" or "off".
             progress: called with 0 to 1; returning False cancels.

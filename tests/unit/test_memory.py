@@ -34,9 +34,14 @@ def anonymous_huge_pages() -> bool:
     return choices.exists() and "[never]" not in choices.read_text()
 
 
-def test_weights_are_read_where_that_is_faster(tiny_gguf: Path) -> None:
-    with LLM.load(tiny_gguf, threads=1) as llm:
+def test_weights_are_read_where_that_is_faster(model_folder: Path, tiny_gguf: Path) -> None:
+    large = gguf_llama.write(model_folder / "large.gguf", Shape(width=512, ffn=6144))
+    assert large.path.stat().st_size > 32 << 20
+    with LLM.load(large.path, threads=1) as llm:
         assert llm.model.is_mapped != anonymous_huge_pages()
+    large.path.unlink()
+    with LLM.load(tiny_gguf, threads=1) as llm:
+        assert llm.model.is_mapped
     for mmap in (True, False):
         with LLM.load(tiny_gguf, threads=1, mmap=mmap) as llm:
             assert llm.model.is_mapped is mmap

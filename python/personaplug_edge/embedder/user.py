@@ -76,7 +76,7 @@ class UserEmbedder:
             projector=Projector(
                 bundle.path(manifest.projector.file), shape=shape, threads=threads, providers=providers
             ),
-            aggregator=Aggregator(bundle.path(manifest.aggregator.file)),
+            aggregator=Aggregator(bundle.path(manifest.aggregator.file), threads=min(threads or 2, 2)),
             rows=bundle.rows(),
         )
 
