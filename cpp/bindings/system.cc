@@ -1,5 +1,6 @@
 #include "backend.h"
 #include "llama.h"
+#include "memory.h"
 #include "register.h"
 
 #include <pybind11/stl.h>
@@ -13,6 +14,8 @@ void register_system(py::module_ &module) {
     module.attr("LLAMA_CPP_VERSION") = PERSONAPLUG_LLAMA_VERSION;
     module.attr("LLAMA_CPP_COMMIT") = PERSONAPLUG_LLAMA_COMMIT;
     module.def("system_info", &system_info, "Instruction sets and features that llama.cpp was compiled with.");
+    module.def("return_free_memory", &return_free_memory, py::call_guard<py::gil_scoped_release>(),
+               "Gives the system back what the C library keeps of memory that was freed, where it can.");
     module.def(
         "devices",
         [] {

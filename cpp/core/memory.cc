@@ -9,13 +9,25 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace personaplug {
+
+void return_free_memory() {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+}
 
 #if defined(__linux__)
 namespace {
 
 constexpr uintptr_t kHugePage = 2 << 20;
+// Weights are allocated as a whole. What is smaller may be a part of the heap, where whole huge pages would be taken
+// for whatever is allocated there later.
+constexpr uintptr_t kLeast = 16 << 20;
 
 using Ranges = std::vector<std::pair<uintptr_t, uintptr_t>>;
 
@@ -90,7 +102,8 @@ uint64_t MemorySnapshot::ask_huge_pages() const {
     for (const auto &range : anonymous_memory()) {
         for (const auto &[begin, end] : without(range, ranges_)) {
             const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage, last = end / kHugePage * kHugePage;
-            if (first < last && madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE) == 0) {
+            if (first < last && last - first >= kLeast &&
+                madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE) == 0) {
                 asked += last - first;
             }
         }

@@ -15,6 +15,9 @@ bool has_huge_pages();
 // Bytes that this process may still take, by the system's count and its control group's; 0 where nobody tells.
 uint64_t free_memory();
 
+// Gives the system back what the C library keeps of memory that was freed, where it can: loading frees much.
+void return_free_memory();
+
 // The process's anonymous memory at one moment, to tell apart what was allocated after it.
 class MemorySnapshot {
   public:

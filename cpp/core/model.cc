@@ -16,16 +16,15 @@ constexpr uint64_t kLeastRead = 32 << 20; // bytes of a file
 
 struct Progress {
     const std::function<bool(float)> &callback;
-    MemorySnapshot before;
-    bool begun = false;
+    std::optional<MemorySnapshot> before; // where weights are read: until they are, for the first call
     bool cancelled = false;
 };
 
 bool on_progress(float value, void *data) {
     auto *progress = static_cast<Progress *>(data);
-    if (!progress->begun) { // the weights' memory is there, and nothing is read into it yet
-        progress->before.ask_huge_pages();
-        progress->begun = true;
+    if (progress->before) { // the weights' memory is there, and nothing is read into it yet
+        progress->before->ask_huge_pages();
+        progress->before.reset();
     }
     if (progress->callback && !progress->callback(value)) {
         progress->cancelled = true;
@@ -58,6 +57,9 @@ std::shared_ptr<const Model> Model::load(const std::string &path, const ModelOpt
     model->mapped_ = model->should_map(options);
     params.load_mode = model->mapped_ ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     Progress progress{options.progress, {}};
+    if (!model->mapped_) {
+        progress.before.emplace();
+    }
     params.progress_callback = on_progress;
     params.progress_callback_user_data = &progress;
     clear_log();

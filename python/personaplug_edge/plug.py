@@ -83,6 +83,8 @@ class PersonaPlug(Answers):
                 do.
             CancelledError: ``progress`` returned False.
         """
+        from personaplug_edge._native import core
+
         loaded = Bundle.load(bundle)
         trained = AdapterFolder(adapters) if adapters is not None else None
         if trained is not None:
@@ -98,6 +100,7 @@ class PersonaPlug(Answers):
         )
         loaded.check_llm(llm.model)
         embedder = UserEmbedder.from_bundle(loaded, threads=threads)
+        core.return_free_memory()  # 10 MB with ``tiny``
         if not isinstance(store, HistoryStore):
             store = HistoryStore(":memory:" if store is None else store)
         return cls(loaded, llm, embedder, store, save_prefixes=save_prefixes, adapters=trained)
