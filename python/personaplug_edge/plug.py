@@ -100,7 +100,7 @@ class PersonaPlug(Answers):
         )
         loaded.check_llm(llm.model)
         embedder = UserEmbedder.from_bundle(loaded, threads=threads)
-        core.return_free_memory()  # 10 MB with ``tiny``
+        core.return_free_memory()  # of what loading freed the C library keeps some megabytes
         if not isinstance(store, HistoryStore):
             store = HistoryStore(":memory:" if store is None else store)
         return cls(loaded, llm, embedder, store, save_prefixes=save_prefixes, adapters=trained)

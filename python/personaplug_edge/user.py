@@ -50,7 +50,8 @@ class User:
     ) -> Added:
         """Adds items, the oldest first, REMEMBER_BATCH a transaction; ``progress`` gets the number done so far.
 
-        What counts as new is the order in which items are added, not their time: a plug may let newer items weigh more.
+        What counts as new is the order in which items are added, not their time: a plug that learned recency (``tiny``
+        did) lets newer items weigh more.
 
         Returns the ids and which items were new. After an error or a kill, whole batches are stored or not at all, and
         the same call made again stores only what is missing. An item is a NewItem, a text, or (text, output).
