@@ -97,18 +97,15 @@ uint64_t free_memory() {
 
 MemorySnapshot::MemorySnapshot() : ranges_(anonymous_memory()) {}
 
-uint64_t MemorySnapshot::ask_huge_pages() const {
-    uint64_t asked = 0;
+void MemorySnapshot::ask_huge_pages() const {
     for (const auto &range : anonymous_memory()) {
         for (const auto &[begin, end] : without(range, ranges_)) {
             const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage, last = end / kHugePage * kHugePage;
-            if (first < last && last - first >= kLeast &&
-                madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE) == 0) {
-                asked += last - first;
+            if (first < last && last - first >= kLeast) {
+                madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE);
             }
         }
     }
-    return asked;
 }
 
 #else
@@ -119,7 +116,7 @@ uint64_t free_memory() { return 0; }
 
 MemorySnapshot::MemorySnapshot() = default;
 
-uint64_t MemorySnapshot::ask_huge_pages() const { return 0; }
+void MemorySnapshot::ask_huge_pages() const {}
 
 #endif
 

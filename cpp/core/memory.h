@@ -25,7 +25,7 @@ class MemorySnapshot {
 
     // Asks for huge pages for all larger memory allocated since, by any thread; only what is not yet written to gets
     // them. A request, not an order: where the system does not care, nothing happens. Returns the bytes asked for.
-    uint64_t ask_huge_pages() const;
+    void ask_huge_pages() const;
 
   private:
     std::vector<std::pair<uintptr_t, uintptr_t>> ranges_; // begin and end, rising
