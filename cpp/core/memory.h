@@ -23,8 +23,8 @@ class MemorySnapshot {
   public:
     MemorySnapshot();
 
-    // Asks for huge pages for all larger memory allocated since, by any thread; only what is not yet written to gets
-    // them. A request, not an order: where the system does not care, nothing happens. Returns the bytes asked for.
+    // Asks for huge pages for all allocations of 16 MB and more since, by any thread; only what is not yet written to
+    // gets them. A request, not an order: where the system does not care, nothing happens.
     void ask_huge_pages() const;
 
   private:
