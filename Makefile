@@ -29,7 +29,7 @@ $(VENV)/run.stamp: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/test.stamp: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install ".[cpu,eval,export,test,lint]"
+	$(BIN)/python -m pip install ".[cpu,eval,export,ray,test,lint]"
 	touch $@
 
 clean:

@@ -18,7 +18,7 @@ template <class Work> auto without_gil(Work work) {
         auto result = work();
         PyEval_RestoreThread(state);
         return result;
-    } catch (const Error &) {
+    } catch (const std::exception &) { // that unwinding is none
         PyEval_RestoreThread(state);
         throw;
     }

@@ -43,6 +43,7 @@ Event BeamGroup::end(const char *reason) const {
     Event event;
     event.sequence = id;
     event.hypotheses = search.best();
+    event.timings = timings_;
     event.finish = *reason != '\0' || event.hypotheses.empty() ? reason : event.hypotheses.front().finish;
     return event;
 }

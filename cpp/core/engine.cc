@@ -46,7 +46,8 @@ void Engine::decode_all(std::vector<Event> &events) {
     const auto generates = [&](const auto &sequence) { return !sequence->prefilling() && has_turn(*sequence); };
     const int generating = static_cast<int>(std::count_if(live_.begin(), live_.end(), generates));
     int room = batch_size_ - generating;
-    const int reading = static_cast<int>(live_.size()) - generating;
+    const auto reads = [&](const auto &sequence) { return sequence->prefilling() && has_turn(*sequence); };
+    const int reading = static_cast<int>(std::count_if(live_.begin(), live_.end(), reads));
     if (generating > 0 && (reading < kBurst || 2 * reading < generating)) {
         room = std::min(room, kChunk);
     }

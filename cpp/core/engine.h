@@ -160,6 +160,7 @@ class Engine {
     bool take_sample(Sequence &sequence, std::vector<Event> &events);
     void keep_mark(Sequence &sequence);
     void keep_answer(const Sequence &sequence);
+    bool keep(const Sequence &sequence, const std::string &owner, int length, bool answer);
     void keep_for_samples(Sequence &sequence, const float *logits);
     std::string fingerprint() const;
 

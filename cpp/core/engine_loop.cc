@@ -1,4 +1,6 @@
 // What the engine thread does: what was asked for, a step, and its events into the mailboxes.
+#include <algorithm>
+
 #include "engine_thread.h"
 #include "error.h"
 
@@ -29,6 +31,7 @@ void EngineThread::run() {
         step();
     }
     fail_all();
+    stop_->thread = std::thread::id(); // the system gives it to another
 }
 
 bool EngineThread::wait_for_work(Work &calls, std::vector<std::shared_ptr<Mailbox>> &unwanted) {
@@ -94,23 +97,15 @@ void EngineThread::step() {
 }
 
 void EngineThread::deliver(std::vector<Event> &events) {
-    std::vector<Stray> news;
-    news.reserve(events.size());
-    for (Event &event : events) {
-        const bool ends = *event.finish != '\0';
-        const int64_t sequence = event.sequence;
-        news.push_back({std::move(event), ends ? engine_->timings(sequence) : Timings()});
-    }
     {
         std::lock_guard<std::mutex> lock(mutex_);
-        for (Stray &one : news) {
-            const int64_t sequence = one.event.sequence;
-            const auto found = running_.find(sequence);
+        for (Event &event : events) {
+            const auto found = running_.find(event.sequence);
             if (found != running_.end()) {
                 const std::shared_ptr<Mailbox> box = found->second;
-                put(box, std::move(one));
+                put(box, std::move(event));
             } else if (submitting_ > 0) { // else it was submitted to the engine itself
-                strays_[sequence].push_back(std::move(one));
+                strays_[event.sequence].push_back(std::move(event));
             }
         }
     }
@@ -126,10 +121,14 @@ void EngineThread::fail_lost(const std::exception_ptr &failure) {
             return; // it is close() that resets
         }
         for (const auto &[sequence, box] : running_) {
-            if (!engine_->is_live(sequence)) {
-                lost.push_back(box);
-            }
+            lost.push_back(box);
         }
+    }
+    // Without the lock: the engine's own may be held by somebody who waits for the GIL, and who has that for this one.
+    const auto is_live = [&](const auto &box) { return engine_->is_live(box->sequence); };
+    lost.erase(std::remove_if(lost.begin(), lost.end(), is_live), lost.end());
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
         for (const auto &box : lost) {
             end(box, failure ? failure
                              : std::make_exception_ptr(EngineError("sequence " + std::to_string(box->sequence) +
@@ -161,11 +160,10 @@ void EngineThread::fail_all() {
 }
 
 // Under the lock.
-void EngineThread::put(const std::shared_ptr<Mailbox> &box, Stray &&news) {
-    const bool ends = *news.event.finish != '\0';
-    box->put(std::move(news.event));
+void EngineThread::put(const std::shared_ptr<Mailbox> &box, Event &&event) {
+    const bool ends = *event.finish != '\0';
+    box->put(std::move(event));
     if (ends) {
-        box->timings = news.timings;
         end(box, nullptr);
     } else {
         note(box);

@@ -48,30 +48,33 @@ void Engine::reuse(Sequence &sequence) {
 void Engine::keep_mark(Sequence &sequence) {
     const Mark mark = sequence.marks.front();
     sequence.marks.erase(sequence.marks.begin());
-    Prefix prefix;
-    prefix.owner = mark.owner;
-    prefix.content = sequence.key() + sequence.prompt->bytes().substr(0, sequence.prompt->bytes_until(mark.length));
-    prefix.length = mark.length;
-    if (!prefixes_.has(prefix.owner, prefix.content)) {
-        prefix.state = state_of(sequence.slot);
-        keeps_fit_ = !prefix.state.empty() && prefixes_.put(std::move(prefix), sequence.epoch);
-    }
+    keeps_fit_ = keep(sequence, mark.owner, mark.length, false);
 }
 
 // A chat's turn: prompt and answer, as far as they were decoded.
 void Engine::keep_answer(const Sequence &sequence) {
-    if (!sequence.options.keep_answer || !prefixes_.enabled() || sequence.slot < 0 || sequence.slid ||
-        sequence.prefilling()) {
-        return;
+    if (sequence.options.keep_answer && prefixes_.enabled() && sequence.slot >= 0 && !sequence.slid &&
+        !sequence.prefilling()) {
+        keep(sequence, sequence.options.owner, sequence.position, true);
     }
-    Prefix prefix;
-    prefix.owner = sequence.options.owner;
-    prefix.content = sequence.content();
-    prefix.length = sequence.position;
-    prefix.answer = true;
-    prefix.state = state_of(sequence.slot);
-    if (!prefix.state.empty()) {
-        prefixes_.put(std::move(prefix), sequence.epoch);
+}
+
+// False: it does not fit, or there is no memory to take it out of the context. It is computed again then; the sequence,
+// and the others of its pass, must not suffer.
+bool Engine::keep(const Sequence &sequence, const std::string &owner, int length, bool answer) {
+    try {
+        Prefix prefix;
+        prefix.owner = owner;
+        prefix.length = length;
+        prefix.answer = answer;
+        prefix.content = answer ? sequence.content() : sequence.content_until(length);
+        if (!answer && prefixes_.has(owner, prefix.content)) {
+            return keeps_fit_;
+        }
+        prefix.state = state_of(sequence.slot);
+        return !prefix.state.empty() && prefixes_.put(std::move(prefix), sequence.epoch);
+    } catch (const std::exception &) {
+        return false;
     }
 }
 

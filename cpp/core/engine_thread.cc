@@ -125,8 +125,8 @@ std::shared_ptr<Mailbox> EngineThread::register_box(int64_t sequence) {
     running_[sequence] = box;
     const auto found = strays_.find(sequence);
     if (found != strays_.end()) {
-        for (Stray &stray : found->second) {
-            put(box, std::move(stray));
+        for (Event &event : found->second) {
+            put(box, std::move(event));
         }
     }
     if (stop_->closing) {

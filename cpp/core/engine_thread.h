@@ -113,10 +113,6 @@ class EngineThread : public std::enable_shared_from_this<EngineThread> {
     friend class Hold;
     friend class Ticket;
     using Work = std::deque<std::shared_ptr<Call>>;
-    struct Stray { // events of a request that submit() is about to give a mailbox
-        Event event;
-        Timings timings;
-    };
     struct Stop { // shared with the engine, which may live longer
         std::atomic<bool> closing{false};
         std::atomic<Call *> call{nullptr};
@@ -134,7 +130,7 @@ class EngineThread : public std::enable_shared_from_this<EngineThread> {
     void deliver(std::vector<Event> &events);
     void fail_lost(const std::exception_ptr &failure);
     void fail_all();
-    void put(const std::shared_ptr<Mailbox> &box, Stray &&news);
+    void put(const std::shared_ptr<Mailbox> &box, Event &&event);
     void end(const std::shared_ptr<Mailbox> &box, const std::exception_ptr &error);
     void note(const std::shared_ptr<Mailbox> &box);
     void wake();
@@ -159,7 +155,8 @@ class EngineThread : public std::enable_shared_from_this<EngineThread> {
     int cancelling_ = 0; // threads that want the engine's lock: no step begins before they had it
     int held_ = 0;
     int submitting_ = 0;
-    std::unordered_map<int64_t, std::vector<Stray>> strays_; // while submitting_
+    // While submitting_: events of requests that submit() is about to give mailboxes.
+    std::unordered_map<int64_t, std::vector<Event>> strays_;
 
     // Of the engine thread alone.
     std::vector<std::shared_ptr<Mailbox>> woken_;

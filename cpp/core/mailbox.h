@@ -21,7 +21,7 @@ struct Mailbox {
     bool filled = false;      // `event` holds something
     bool ended = false;       // nothing more will come
     std::exception_ptr error; // how it ended, when it failed
-    Timings timings;          // once it has ended
+    Timings timings;          // once it has ended with an event
     int waiting = 0;          // threads in `changed` for whatever comes
     int waiting_end = 0;      // for the last of it
     Clock::time_point told{}; // when somebody was last woken for news
@@ -29,6 +29,9 @@ struct Mailbox {
     std::condition_variable changed;
 
     void put(Event &&more) {
+        if (*more.finish != '\0') {
+            timings = more.timings;
+        }
         if (!filled) {
             event = std::move(more);
             filled = true;

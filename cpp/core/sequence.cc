@@ -74,6 +74,7 @@ Event Sequence::sample(const float *logits, std::vector<llama_token_data> &scrat
     event.text = stops_.push(utf8_.push(tokenizer_->piece(*token, false)));
     if (stops_.matched()) {
         event.finish = "stop";
+        event.timings = timings_;
     } else if (timings_.generated_tokens >= limit_) {
         finish(event, "length");
     }
@@ -90,6 +91,7 @@ Event Sequence::end(const char *reason) {
 
 void Sequence::finish(Event &event, const char *reason) {
     event.finish = reason;
+    event.timings = timings_;
     event.text += stops_.push(utf8_.flush());
     event.text += stops_.flush();
 }

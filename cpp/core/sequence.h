@@ -37,6 +37,7 @@ struct Event {
     std::vector<std::vector<std::pair<int32_t, float>>> top; // one list a token, when asked for
     const char *finish = "";            // "" while it goes on; "end", "length", "stop", "cancelled", "deadline"
     std::vector<Hypothesis> hypotheses; // of a beam search, best first, in its one event
+    Timings timings;                    // in the last event
 };
 
 // Several answers to one prompt. The first to be admitted prefills it; the others wait, and go on from what it kept.
@@ -86,6 +87,10 @@ class Sequence {
     int most_positions(int context) const;
     // In front of what is kept of it: keys and values depend on the adapter.
     std::string key() const { return adapter ? adapter->key() : std::string(); }
+    // key() and the first positions of its prompt, as Prompt::bytes() has them.
+    std::string content_until(int length) const {
+        return key() + prompt->bytes().substr(0, prompt->bytes_until(length));
+    }
     // key() and what its cache holds, as Prompt::bytes() has it; only with keep_answer, and only until it has slid.
     std::string content() const;
     bool overdue(Clock::time_point now) const { return options.deadline && now >= deadline_; }

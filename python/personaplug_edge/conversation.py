@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from personaplug_edge.errors import PromptError
+from personaplug_edge.errors import EngineError, PromptError
 from personaplug_edge.personalize.registry import puts_text
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request import RequestText, answer_chunks
@@ -107,6 +107,8 @@ class Conversation:
                 end = self._request.llm.model.eos
                 closed = [end] if finish == "end" and end >= 0 else []
                 self.turns.append(Turn(text, said, finish, (*asked, *tokens, *closed), front, len(asked)))
+            if self._stored is not None and self._made is not None:
+                self._prefixes.settle(self._stored, self._made.revision)
             self._speaking.release()
 
     def close(self) -> None:
@@ -121,7 +123,8 @@ class Conversation:
 
     def __del__(self) -> None:
         if hasattr(self, "_speaking"):
-            self.close()
+            with suppress(EngineError):  # in a child of fork(), where nothing is kept
+                self.close()
 
     @property
     def attribution(self) -> tuple[Attribution, ...]:

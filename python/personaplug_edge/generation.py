@@ -39,7 +39,7 @@ class Chunk:
     logprobs: list[float]
     """One a token when Sampling.logprobs asks for them, else empty."""
     finish_reason: str | None = None
-    """None while it goes on, then "end", "length", "stop" or "cancelled"."""
+    """None while it goes on, then "end", "length", "stop", "cancelled" or "deadline"."""
     top: list[TopTokens] | None = None
     """The likeliest tokens at each place, when Sampling.logprobs asks for them."""
 

@@ -8,7 +8,7 @@ from itertools import islice
 from personaplug_edge.bundle import Bundle
 from personaplug_edge.embedder import UserEmbedder
 from personaplug_edge.errors import StoreError
-from personaplug_edge.store import Added, HistoryStore, NewItem
+from personaplug_edge.store import Added, HistoryStore, Item, NewItem
 from personaplug_edge.store.checks import check_user
 
 REMEMBER_BATCH = 64
@@ -70,23 +70,28 @@ class Histories:
 
     def edit(self, user_id: str, item_id: int, *, text: str | None = None, output: str | None = None) -> None:
         """See :meth:`User.edit`."""
-        old = self._store.item(user_id, item_id)
+        while not self._edited(user_id, self._store.item(user_id, item_id), text, output):
+            pass  # somebody else changed it while this was encoded: what they removed must not come back
+
+    def _edited(self, user_id: str, old: Item, text: str | None, output: str | None) -> bool:
         new = NewItem(
             old.text if text is None else text, old.output if output is None else output, old.time, old.source
         )
         vectors = self._embedder.behavior([self._embedder.item_text(new.text, new.output)])
         try:
-            self._store.edit(
+            edited = self._store.edit(
                 user_id,
-                item_id,
+                old.id,
                 new,
                 encoder_key=self._bundle.encoder_key,
                 vectors=vectors,
                 bundle_key=self._bundle.bundle_key,
                 projections=self._embedder.project(vectors),
+                based_on=old.digest,
             )
         finally:
             self._changed(user_id)
+        return edited is not None
 
     def forget(self, user_id: str, item_id: int) -> None:
         """See :meth:`User.forget`."""

@@ -43,12 +43,6 @@ def place_labels(
     return centers
 
 
-def overlaps(centers: ArrayLike, sizes: ArrayLike) -> list[tuple[int, int]]:
-    """Pairs of labels that cover each other."""
-    boxes = [_box(c, s) for c, s in zip(np.asarray(centers, float), np.asarray(sizes, float), strict=True)]
-    return [(i, j) for i in range(len(boxes)) for j in range(i) if _shared(boxes[i], boxes[j]) > 1e-9]
-
-
 def _candidates(spot: Array, size: Array, gap: float) -> list[Array]:
     turns = np.pi / 4 + 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
     found = []

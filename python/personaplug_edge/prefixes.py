@@ -42,13 +42,30 @@ class Prefixes:
     def used(self, request: Personalized) -> Iterator[None]:
         """Around the run of a request: what was saved for it is there before, what it left is saved after."""
         user = request.user
-        if not self._load or user is None or not request.options.keep[-1:] == (request.head,):
+        if user is None or request.options.keep[-1:] != (request.head,):
             yield
             return
-        key = self._key(request)
-        self._restore(user, key)
-        yield
-        self._keep(user, key, request)
+        key = self._key(request) if self._load else ""
+        if key:
+            self._restore(user, key)
+        try:
+            yield
+        finally:
+            self.settle(user, request.revision)
+        if key:
+            self._keep(user, key, request)
+
+    def settle(self, user: str, revision: int) -> None:
+        """After a request that was made from the history of ``revision``: nothing that it left stays if that changed.
+
+        Who changed it may have called :meth:`forget` before the request began to leave anything.
+        """
+        try:
+            changed = self._store.revision(user) != revision
+        except StoreError:
+            changed = True  # it is closed, or cannot be read
+        if changed:
+            self.forget(user)
 
     def forget(self, user: str) -> None:
         """The user's history has changed: nothing computed from the former one stays in memory."""

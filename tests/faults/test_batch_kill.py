@@ -35,10 +35,11 @@ def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(folder: Path, store: Path, source: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+def start(folder: Path, store: Path, source: Path | str, output: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "personaplug_edge.cli", "--bundle", str(folder), "--store", str(store)]
     command += ["--threads", "1", "batch", str(source), "-o", str(output), "--group", "8", "--sequences", "3", *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_ctrl_c)
 
 
 def heed_ctrl_c() -> None:
@@ -221,3 +222,19 @@ def test_the_store_failing_ends_the_run_and_a_further_one_goes_on(
     again = generate_batch(plug, source, output, options=OPTIONS)
     assert again.rows == whole.rows == 40
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT")
+def test_ctrl_c_ends_a_run_that_waits_for_standard_input(folder: Path, store: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    process = start(folder, store, "-", output)
+    assert process.stdin is not None and process.stderr is not None
+    for row in range(9):  # a group, and one row more
+        process.stdin.write(f'{{"prompt": "hello {row}", "options": {{"max_tokens": 2}}}}\n')
+    process.stdin.flush()
+    wait_for_groups(process, output, 2)  # its head and the group
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    told = process.stderr.read()
+    assert "goes on from there" in told and "Fatal" not in told and "Traceback" not in told

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.onnx_models import make_bundle
 from personaplug_edge import Beams, NewItem, PersonaPlug, Sampling
@@ -156,6 +157,23 @@ def test_editing_gives_what_remembering_the_new_text_gives(plug: PersonaPlug) ->
     ben.remember("a goal in extra time", output="sports")
     np.testing.assert_array_equal(anna.persona(REQUEST), ben.persona(REQUEST))
     np.testing.assert_array_equal(anna.persona(), ben.persona())
+
+
+def test_an_edit_does_not_bring_back_what_another_removed(plug: PersonaPlug, monkeypatch: pytest.MonkeyPatch) -> None:
+    anna = plug.user("anna")
+    item = anna.remember("old secret", output="politics")
+    encode, edits = plug.embedder.behavior, ["new text"]
+
+    def encode_slowly(texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = encode(texts)
+        if edits:
+            anna.edit(item, text=edits.pop())  # by another thread, while this one encodes
+        return vectors
+
+    monkeypatch.setattr(plug.embedder, "behavior", encode_slowly)
+    anna.edit(item, output="sports")
+    (found,) = anna.history()
+    assert (found.text, found.output) == ("new text", "sports")
 
 
 def test_erase_leaves_a_stranger(plug: PersonaPlug) -> None:

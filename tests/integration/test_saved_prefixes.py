@@ -56,6 +56,37 @@ def test_saved_and_found_again_after_a_restart(folder: Path, tmp_path: Path) -> 
         assert reused(plug, "hello there")[0] == 0  # not asked for
 
 
+def test_nothing_stays_of_who_was_erased_while_a_request_was_made(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "h.db"
+    with PersonaPlug.load(folder, threads=1, store=store, save_prefixes=True) as plug:
+        plug.user("anna").remember_all(SPORT)
+        reused(plug, "hello there")
+    with PersonaPlug.load(folder, threads=1, store=store, save_prefixes=True) as plug:
+        read = plug.store.prefix
+
+        def read_and_erase(user: str, key: str) -> bytes | None:
+            found = read(user, key)
+            plug.user("anna").erase()  # by another thread, between reading and use
+            return found
+
+        monkeypatch.setattr(plug.store, "prefix", read_and_erase)
+        assert reused(plug, "hello there")[0] > 0
+        assert plug.llm.engine.export_prefix("user:anna") == b"" and plug.llm.engine.prefix_stats()["count"] == 0
+    with PersonaPlug.load(folder, threads=1) as plug:  # the same where nothing is saved
+        plug.user("anna").remember_all(SPORT)
+        generate = plug.llm.generate
+
+        def erase_and_generate(*arguments: object) -> object:
+            plug.user("anna").erase()
+            return generate(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(plug.llm, "generate", erase_and_generate)
+        reused(plug, "hello there")
+        assert plug.llm.engine.prefix_stats()["count"] == 0
+
+
 def test_another_bundle_does_not_take_it(folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "h.db"
     with PersonaPlug.load(folder, threads=1, store=store, save_prefixes=True) as plug:

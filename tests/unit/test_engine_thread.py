@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from models.gguf_llama import TinyModel
+from personaplug_edge.beams import Beams
 from personaplug_edge.engine import LLM, Running
 from personaplug_edge.errors import ContextFullError, EngineError, GrammarError, SamplingError
 from personaplug_edge.prompt import Prompt
+from personaplug_edge.request_options import RequestOptions
 from personaplug_edge.sampling import Sampling
 
 IDS = [1, 300, 270, 264, 401, 333]
@@ -243,9 +245,11 @@ def test_close_wakes_every_waiter(tiny: TinyModel) -> None:
 def run_script(body: str, model: Path) -> subprocess.CompletedProcess[str]:
     script = f"""
 import asyncio, os, sys, threading, time
+from personaplug_edge.beams import Beams
 from personaplug_edge.engine import LLM
 from personaplug_edge.errors import EngineError
 from personaplug_edge.prompt import Prompt
+from personaplug_edge.request_options import RequestOptions
 from personaplug_edge.sampling import Sampling
 llm = LLM.load({str(model)!r}, threads=1, sequences=2)
 PROMPT, LONG = Prompt.tokens([1, 5]), Sampling(max_tokens=200, ignore_end=True)
@@ -356,3 +360,61 @@ asyncio.run(work())""",
 def test_the_interpreter_ends(body: str, tiny_gguf: Path) -> None:
     done = run_script(body + "\nprint('over')", tiny_gguf)
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deadline", "dropped"])
+def test_more_requests_end_in_one_step_than_the_engine_remembers(own: LLM, how: str) -> None:
+    options = RequestOptions(deadline=0.05 if how == "deadline" else None)
+    hold = own.thread.hold()
+    running = [own.submit(PROMPT, LONG, options) for _ in range(300)]
+    if how == "deadline":
+        time.sleep(0.06)
+    elif how == "cancelled":
+        for one in running:
+            one.cancel()
+    else:
+        del running[1:]
+        gc.collect()
+    del hold
+    if how == "dropped":
+        assert running[0].result().finish_reason == "length"
+    else:
+        results = [one.result() for one in running]
+        assert {result.finish_reason for result in results} == {how}
+        assert {result.timings.prompt_tokens for result in results} == {len(IDS)}
+    assert eventually(lambda: own.thread.unfinished == 0 and own.engine.live == 0)
+
+
+def test_scoring_by_the_engine_itself_beside_requests_that_bring_no_events(own: LLM) -> None:
+    """Three threads: one scores and asks for the GIL between batches, one holds it and asks what runs, one steps."""
+    done = threading.Event()
+
+    def score() -> None:
+        while not done.is_set():
+            own.engine.score(PROMPT, [[270, 264]])
+
+    searches = [own.thread.submit_beams(PROMPT, Beams(beams=4, max_tokens=150), None) for _ in range(4)]
+    scorer = threading.Thread(target=score, daemon=True)
+    scorer.start()
+    end = time.monotonic() + 60
+    while own.thread.unfinished and time.monotonic() < end:
+        pass
+    done.set()
+    scorer.join(20)
+    assert not scorer.is_alive() and all(search.ended for search in searches)
+
+
+def test_an_engine_outlives_its_thread(tiny: TinyModel) -> None:
+    llm = LLM.load(tiny.path, threads=1)
+    engine = llm.engine
+    llm.close()
+    found: list[object] = []
+
+    def score() -> None:
+        found.append(engine.score(PROMPT, [[270]]))
+
+    for _ in range(20):  # the system gives a new thread the number of the one that ended
+        thread = threading.Thread(target=score)
+        thread.start()
+        thread.join()
+    assert len(found) == 20

@@ -14,8 +14,9 @@ from test_evaluate_data import make_task
 from personaplug_edge.errors import PersonaPlugError, TextError
 from personaplug_edge.evaluate.data import PastItem
 from personaplug_edge.evaluate.discover import read_tasks
-from personaplug_edge.evaluate.lamp import LAYOUTS, query_text, read_lamp
+from personaplug_edge.evaluate.lamp import LAYOUTS, read_lamp
 from personaplug_edge.evaluate.longlamp import read_longlamp
+from personaplug_edge.personalize.wording import wording_of
 
 NEWS = (
     "Which category does this article relate to among the following categories? Just answer with the category name "
@@ -108,7 +109,7 @@ def test_lamp_files_of_every_task(tmp_path: Path, name: str) -> None:
         ("112", gold, 3),
     ]
     assert task.examples[0].history == (item,)
-    assert query_text(text, task.marker) == about
+    assert wording_of("{input}", text).subject(text) == about
     assert (gold in task.labels) == bool(task.labels)
     assert task.official == name.removesuffix("N")
     assert task.users["111"] == task.examples[1].history == (item, item)
@@ -291,7 +292,7 @@ def test_longlamp_files_of_every_task(tmp_path: Path, name: str, ending: str) ->
         ("dev-1", "gold 2", (item, item)),
     ]
     assert len(task.users) == 1  # both are one user's
-    assert query_text(task.examples[0].input, task.marker) == about
+    assert task.examples[0].input.partition(task.marker)[2].strip() == about
 
 
 def test_longlamp_profiles_as_columns(tmp_path: Path) -> None:

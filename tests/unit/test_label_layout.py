@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from personaplug_edge.label_layout import overlaps, place_labels
+from personaplug_edge.label_layout import place_labels
 
 BOUNDS = (0.0, 0.0, 400.0, 300.0)
+
+
+def overlaps(centers: object, sizes: object) -> list[tuple[int, int]]:
+    """Pairs of labels that cover each other."""
+    apart = np.abs(np.asarray(centers)[:, None] - np.asarray(centers)[None])
+    reach = (np.asarray(sizes, float)[:, None] + np.asarray(sizes, float)[None]) / 2
+    cover = (apart < reach - 1e-9).all(axis=-1)
+    return [(i, j) for i in range(len(cover)) for j in range(i) if cover[i, j]]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -35,7 +36,7 @@ class Histories:
         )
         try:
             self._lines.executemany("INSERT INTO lines VALUES (?, ?)", _read(str(path)))
-        except OSError as error:
+        except (OSError, EOFError, zlib.error) as error:
             self.close()
             raise BatchError(f"{path} cannot be read: {error}") from error
         except BaseException:

@@ -83,7 +83,7 @@ class BatchOptions:
             parse(self.method)
         if self.persona not in ("query", "static", "off"):
             raise BatchError(f'persona: expected "query", "static" or "off", got {self.persona!r}')
-        for name, least, most in (("group", 1, 1 << 20), ("sequences", 1, 256), ("threads", 0, 1024)):
+        for name, least, most in (("group", 1, 1 << 20), ("sequences", 1, 128), ("threads", 0, 512)):
             value = getattr(self, name)
             if not isinstance(value, int) or not least <= value <= most:
                 raise BatchError(f"{name}: expected {least} to {most}, got {value!r}")

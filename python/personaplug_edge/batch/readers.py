@@ -151,7 +151,7 @@ _Read = Iterator[tuple[tuple[int, ...], tuple[Any, ...], float]]
 def _lines(file: InputFile, size: int) -> _Read:
     """Groups of lines; blank ones count as lines, and are no rows."""
     try:
-        with sys.stdin.buffer if file.kind == "stdin" else open_binary(file.path) as raw:
+        with _standard_input() if file.kind == "stdin" else open_binary(file.path) as raw:
             stream = cast("IO[bytes]", gzip.open(raw)) if file.kind == "gz" else raw
             numbers: list[int] = []
             rows: list[bytes] = []
@@ -166,6 +166,15 @@ def _lines(file: InputFile, size: int) -> _Read:
                 yield tuple(numbers), tuple(rows), 1.0
     except (OSError, EOFError, zlib.error) as error:
         raise BatchError(f"{file.path} cannot be read on: {error}; mend the file and start again") from error
+
+
+def _standard_input() -> IO[bytes]:
+    """A reader of its own over the descriptor: with that of ``sys.stdin`` a thread that waits in it as the interpreter
+    ends, after Ctrl-C, is a fatal error."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (AttributeError, OSError, ValueError):  # a program has put something else there
+        return sys.stdin.buffer
 
 
 def _bounded_lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -51,7 +51,8 @@ def batch(
         str | None, typer.Option(help="Choose among these, separated by commas, where a row has no labels.")
     ] = None,
     histories: Annotated[
-        Path | None, typer.Option(help="JSONL of histories by user, for users that are not in the store.")
+        Path | None,
+        typer.Option(help="JSONL of histories by user; a user there has that one, whatever the store holds."),
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Copy this field of the rows to the output; repeat.")] = None,
     cut: Annotated[bool, typer.Option("--cut", help="Cut requests that are too long for the bundle.")] = False,
@@ -60,7 +61,7 @@ def batch(
     ] = False,
     unordered: Annotated[bool, typer.Option("--unordered", help="Write answers as they are finished.")] = False,
     group: Annotated[int, typer.Option(min=1, help="Rows embedded, decoded and written together.")] = 256,
-    sequences: Annotated[int, typer.Option(min=1, help="Rows decoded at the same time.")] = 16,
+    sequences: Annotated[int, typer.Option(min=1, max=128, help="Rows decoded at the same time.")] = 16,
     engine: Annotated[Engine, typer.Option(help="local: this process; ray: workers of Ray.")] = Engine.local,
     address: Annotated[str | None, typer.Option(help="Ray: of a cluster, or auto; by default one is started.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray: processes with the bundle; 0: what the CPUs feed.")] = 0,

@@ -89,6 +89,8 @@ def export(
     user: User, file: Annotated[Path, typer.Argument(help="The JSONL file to write; - for stdout.")] = Path("-")
 ) -> None:
     """Write the user's items as JSONL, the oldest first. Vectors stay behind: `import` makes them anew."""
+    from ..store.jsonl import record_of
+
     with open_store() as store:
         _known(store, user)
         if str(file) != "-":
@@ -96,7 +98,7 @@ def export(
             out().print(f"wrote {count} items to {file}", soft_wrap=True)
         else:
             for item in store.list(user):
-                print(json_module.dumps(as_row(item), ensure_ascii=False))
+                print(json_module.dumps(record_of(item), ensure_ascii=False))
 
 
 @command(app, "import")

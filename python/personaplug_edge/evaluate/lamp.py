@@ -5,7 +5,6 @@ The user-based and the time-based split are the same files in different folders.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -63,19 +62,6 @@ LAYOUTS = {
     "LaMP_7": Layout(kind="text", text=("text",), marker="it:"),
 }
 """By task. News and movies both call themselves "LaMP_2" in their outputs: their wording tells them apart."""
-
-_TITLES = re.compile(r'"\s*\[2\]:\s*"')
-
-
-def query_text(text: str, marker: str) -> str:
-    """What an input is about: the part after its wording, which ends with ``marker``; the whole input without one.
-
-    Of LaMP-1, whose marker is "[1]:", the titles of both candidates, which LaMP's own retrieval looks for.
-    """
-    _, found, rest = text.partition(marker) if marker else ("", "", "")
-    if not found:
-        return text.strip()
-    return _TITLES.sub(" ", rest).strip(' "') if marker == "[1]:" else rest.strip()
 
 
 def find_lamp(folder: Path, split: str) -> Path | None:

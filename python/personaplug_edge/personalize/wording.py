@@ -7,6 +7,7 @@ as answered requests, in the bundle's own template.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ class Wording:
     """tokens shown of an item's text at most; 0: as many as there is room for"""
     inserted: bool = False
     """the items stand behind the quoted title inside of the request (LaMP-1)"""
+    candidates: re.Pattern[str] | None = None
+    """finds what the request is about where that is not what follows the marker (LaMP-1: the titles to choose from)"""
 
     def parts(self, text: str) -> tuple[str, str]:
         """A request as (wording, what it is about); no wording where there is none."""
@@ -52,8 +55,9 @@ class Wording:
         return head + found, rest.strip()
 
     def subject(self, text: str) -> str:
-        """What a request is about."""
-        return self.parts(text)[1]
+        """What a request is about: what similar items are looked for with."""
+        found = self.candidates.search(text) if self.candidates else None
+        return " ".join(found.groups()).strip() if found else self.parts(text)[1]
 
     def write(self, text: str, output: str) -> str:
         """One past item."""
@@ -79,6 +83,7 @@ LAMP_WORDINGS = (
         item='"{text}"',
         longest=TITLE_TOKENS,
         inserted=True,
+        candidates=re.compile(r'\[1\]:\s*"(.*)"\s*\[2\]:\s*"(.*)"', re.DOTALL),
     ),
     Wording(
         name="LaMP_2",

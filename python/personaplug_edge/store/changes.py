@@ -46,6 +46,12 @@ def add_items(
     return added
 
 
+def digest_of(connection: sqlite3.Connection, user: str, item_id: int) -> str:
+    """The digest of an item's content. Raises UnknownItemError."""
+    require_item(connection, user, item_id)
+    return bytes(connection.execute("SELECT digest FROM items WHERE id = ?", (item_id,)).fetchone()[0]).hex()
+
+
 def edit_item(
     connection: sqlite3.Connection,
     user: str,

@@ -22,8 +22,20 @@ from personaplug_edge.store.paths import check_path, log_is_empty
 
 MEMORY = ":memory:"
 
+_reopening = threading.Lock()
+"""Held while a store is opened again in a child process, whose threads may all come at once."""
+
 _inherited: list[sqlite3.Connection] = []
 """Connections of a parent process: kept, not closed, as SQLite forbids using one across a fork, closing included."""
+
+
+def _renew_lock() -> None:
+    global _reopening
+    _reopening = threading.Lock()  # a thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _fold(text: str) -> str:
@@ -42,6 +54,7 @@ class Database:
         self.in_memory = self.path == MEMORY
         self.read_only = read_only
         self.timeout = timeout
+        self._file: Path | None = None  # absolute, found at the first opening: the same after a chdir
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = self._open()
@@ -53,7 +66,7 @@ class Database:
             try:
                 if self.in_memory:
                     return self._prepare(sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False))
-                path = Path(os.path.abspath(self.path))
+                self._file = path = self._file or Path(os.path.abspath(self.path))
                 check_path(path, self.read_only)
                 if not self.read_only:
                     # A history is personal data: the owner's alone. SQLite gives -wal and -shm the same mode.
@@ -150,20 +163,23 @@ class Database:
 
     def _after_fork(self, *, reopen: bool = True) -> None:
         """In a child process: a new connection, and a new lock, as a thread of the parent may have held the old one."""
-        if self._connection is not None:
-            _inherited.append(self._connection)
-        was_open, self._connection = self._connection is not None, None
-        self._lock, self._pid = threading.RLock(), os.getpid()
-        if was_open and reopen:
-            if self.in_memory:
-                raise StoreError("a history store in memory cannot be used in a forked process; use a file")
-            self._connection = self._open()
+        with _reopening:
+            if self._pid == os.getpid():
+                return  # another thread was here first
+            fresh = None
+            if self._connection is not None:
+                if self.in_memory and reopen:
+                    raise StoreError("a history store in memory cannot be used in a forked process; use a file")
+                fresh = self._open() if reopen else None
+                _inherited.append(self._connection)
+            self._connection, self._lock = fresh, threading.RLock()
+            self._pid = os.getpid()  # last: from here on others use what was opened
 
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin)
     try:
+        connection.execute(begin)  # inside: Ctrl-C may come when it has begun, after a wait for another process
         yield
         connection.execute("COMMIT")
     except BaseException:

@@ -101,9 +101,13 @@ class HistoryStore(Derived):
         vectors: ArrayLike,
         bundle_key: str,
         projections: ArrayLike,
+        based_on: str | None = None,
         purge: bool = True,
-    ) -> Item:
+    ) -> Item | None:
         """Replace an item's content, vector (1, d) and projection (1, k, H) in one transaction; it keeps its id.
+
+        ``based_on``: the digest of the content that the new one was made from; None is returned, and nothing changed,
+        when the item has another by now.
 
         Vectors of other keys are dropped, as they were made from the former text, whose bytes are purged (see
         ``purge``). Raises UnknownItemError, TextError (also when another item of the user has that content),
@@ -115,6 +119,8 @@ class HistoryStore(Derived):
         half = to_half(to_rows(vectors, 1, 2, "vectors"), "vectors")
         projected = to_half(to_rows(projections, 1, 3, "projections"), "projections")
         with self._database.write() as connection:
+            if based_on is not None and changes.digest_of(connection, user, item_id) != based_on:
+                return None
             changes.edit_item(connection, user, item_id, item, encoder_key, half, bundle_key, projected, self.path)
             erase.mark_purge_due(connection)
             edited = queries.items_by_id(connection, user, [item_id])[0]

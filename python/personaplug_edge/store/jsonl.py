@@ -13,10 +13,18 @@ from personaplug_edge.store.checks import MAX_TEXT_BYTES, check_item, check_user
 from personaplug_edge.store.failures import translated
 from personaplug_edge.store.records import Item, NewItem
 
-FIELDS = ("user", "text", "output", "time", "source", "created")
+_FIELDS = ("user", "text", "output", "time", "source", "created")
+
+_MADE_ANEW = ("id", "digest")
+"""Fields that an item has besides, which a store makes itself: passed over."""
 
 MAX_LINE_BYTES = 20 * MAX_TEXT_BYTES
 """Three fields of the largest size, each byte escaped as \\u00XX at worst, and some room."""
+
+
+def record_of(item: Item) -> dict[str, Any]:
+    """An item as an export writes it."""
+    return {field: getattr(item, field) for field in _FIELDS}
 
 
 def write_items(path: str | Path, items: Iterable[Item]) -> int:
@@ -36,8 +44,7 @@ def write_items(path: str | Path, items: Iterable[Item]) -> int:
             with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
                 for item in items:
                     count += 1
-                    record = {field: getattr(item, field) for field in FIELDS}
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    file.write(json.dumps(record_of(item), ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
@@ -61,8 +68,9 @@ def _sync_folder(folder: Path) -> None:
 def read_items(path: str | Path) -> Iterator[tuple[str | None, NewItem]]:
     """The records of a file, one at a time: (user or None, item). TextError names the line and the field that is wrong.
 
-    A record needs ``text``; ``user``, ``output``, ``time`` and ``source`` may be left out; ``created`` is not read; any
-    other field is refused, as it may be a misspelled one. Blank lines are passed over.
+    A record needs ``text``; ``user``, ``output``, ``time`` and ``source`` may be left out; what a store makes itself
+    (``created``, ``id``, ``digest``) is not read; any other field is refused, as it may be a misspelled one. Blank
+    lines are passed over.
     """
     with translated(str(path)), open(path, "rb") as file:
         number = 0
@@ -85,8 +93,8 @@ def _read_record(line: bytes, where: str) -> tuple[str | None, NewItem]:
     if not isinstance(record, dict):
         raise TextError(f'{where}: expected an object such as {{"text": "..."}}, not {type(record).__name__}')
     for field in record:
-        if field not in FIELDS:
-            raise TextError(f"{where}: unknown field {field!r}; known are {', '.join(FIELDS)}")
+        if field not in (*_FIELDS, *_MADE_ANEW):
+            raise TextError(f"{where}: unknown field {field!r}; known are {', '.join(_FIELDS)}")
     if "text" not in record:
         raise TextError(f"{where}: the field 'text' is missing")
     for field in ("text", "output", "source"):
