@@ -21,6 +21,12 @@ std::vector<int64_t> Engine::submit_samples(Prompt prompt, const SamplingOptions
     if (count < 1) {
         throw SamplingError("the number of samples must be at least 1, got " + std::to_string(count));
     }
+    if (count > queue_size_) { // before so many are made; whether as many have room is seen below
+        throw QueueFullError("the queue holds " + std::to_string(queue_size_) + " requests, and " +
+                             std::to_string(count) +
+                             " came together; ask for fewer at a time, or make the engine "
+                             "with a longer queue");
+    }
     if (sampling.seed && static_cast<uint64_t>(*sampling.seed) + (count - 1) >= LLAMA_DEFAULT_SEED) {
         throw SamplingError("the seeds of " + std::to_string(count) + " samples must be at most 4294967294, got " +
                             std::to_string(*sampling.seed) + " for the first");

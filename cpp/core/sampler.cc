@@ -1,6 +1,7 @@
 #include "sampler.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <random>
 
@@ -9,6 +10,21 @@
 
 namespace personaplug {
 namespace {
+
+// A grammar in which one text can be read in very many ways costs seconds, or forever, for a token, and the engine can
+// serve nobody meanwhile. Usual ones take milliseconds for a whole vocabulary.
+constexpr std::chrono::seconds kPatience{2};
+constexpr std::chrono::milliseconds kSlow{5};           // for one token
+constexpr std::chrono::milliseconds kEnoughToTell{100}; // of a probe
+constexpr int kProbed = 256;                            // tokens
+
+using Clock = std::chrono::steady_clock;
+
+[[noreturn]] void too_ambiguous() {
+    throw GrammarError("the grammar can read one text in too many ways: looking for the next token takes longer than " +
+                       std::to_string(kPatience.count()) +
+                       " seconds; write it without equal or empty alternatives and without nested repetitions");
+}
 
 uint32_t random_seed() {
     std::random_device source;
@@ -98,6 +114,7 @@ Sampler::Sampler(const SamplingOptions &options, const Tokenizer &tokenizer) : t
         if (!grammar_) {
             throw GrammarError("the grammar does not parse: " + logged_errors("expected GBNF with a rule named root"));
         }
+        probe_grammar();
     }
     if (plain_) {
         return;
@@ -143,8 +160,39 @@ std::optional<int32_t> Sampler::sample(const float *logits, std::vector<llama_to
     }
     // A grammar looks at every candidate's text: ask it first of the one token that would be chosen anyway, and only
     // when it refuses that one of all of them. The distribution is the same.
-    const auto token = choose(logits, scratch, false);
-    return token && grammar_allows(*token) ? token : choose(logits, scratch, true);
+    auto token = choose(logits, scratch, false);
+    const auto begun = Clock::now();
+    const bool allowed = token && grammar_allows(*token);
+    if (!allowed && Clock::now() - begun > kSlow) {
+        probe_grammar(); // now it would be asked of all
+    }
+    if (!allowed) {
+        token = choose(logits, scratch, true);
+    }
+    if (Clock::now() - begun > kPatience) {
+        too_ambiguous();
+    }
+    return token;
+}
+
+// Asks of more and more tokens until it is known how long a whole vocabulary takes. Whoever submits the request waits
+// for this, and nobody else.
+void Sampler::probe_grammar() {
+    const int size = tokenizer_->size();
+    std::vector<llama_token_data> some;
+    for (int count = 1; count <= std::min(kProbed, size); count *= 4) {
+        some.clear();
+        for (int i = 0; i < count; ++i) {
+            some.push_back({static_cast<int32_t>(static_cast<int64_t>(i) * size / count), 0.0f, 0.0f});
+        }
+        llama_token_data_array candidates{some.data(), some.size(), -1, false};
+        const auto begun = Clock::now();
+        llama_sampler_apply(grammar_.get(), &candidates);
+        const auto took = Clock::now() - begun;
+        if (took * (size / count) > kPatience && took > kEnoughToTell) {
+            too_ambiguous();
+        }
+    }
 }
 
 std::optional<int32_t> Sampler::greedy(const float *logits) const {
@@ -220,10 +268,14 @@ void Sampler::accept(int32_t token, bool generated) {
         llama_sampler_accept(chain_.get(), token);
     }
     if (grammar_ && generated) {
+        const auto begun = Clock::now();
         try {
             llama_sampler_accept(grammar_.get(), token);
         } catch (const std::exception &failure) {
             throw GrammarError(std::string("the grammar cannot go on: ") + failure.what());
+        }
+        if (Clock::now() - begun > kPatience) {
+            too_ambiguous();
         }
     }
 }

@@ -60,6 +60,7 @@ class Sampler {
     std::optional<int32_t> greedy(const float *logits) const;
     std::optional<int32_t> choose(const float *logits, std::vector<llama_token_data> &scratch, bool constrained);
     bool grammar_allows(int32_t token);
+    void probe_grammar();
 
     const Tokenizer *tokenizer_;
     bool plain_; // argmax over the logits is all there is to do

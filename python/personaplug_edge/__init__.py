@@ -10,6 +10,7 @@ print(plug.generate("headline of article: ...", user=anna).text)
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from personaplug_edge.user import User
 
 __version__ = "0.1.0"
+
+# Before anything imports onnxruntime, which since 1.31 reports its sessions to its maker unless told not to: nothing
+# here speaks to a network. (Its thread for it also keeps a forked child from ending.)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOME = {
     "AsyncPersonaPlug": "async_plug",

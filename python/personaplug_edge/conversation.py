@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from personaplug_edge.errors import EngineError, PromptError
+from personaplug_edge.errors import PromptError
 from personaplug_edge.personalize.registry import puts_text
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request import RequestText, answer_chunks
@@ -75,6 +75,7 @@ class Conversation:
         self._user, self._stored = user, user if history is None else None
         self._owner = f"conversation:{uuid.uuid4().hex}"
         self._made: Personalized | None = None
+        self._closed = False
         self._speaking = threading.Lock()
         if self._stored is not None:
             prefixes.join(self._stored, self._owner)
@@ -89,6 +90,9 @@ class Conversation:
         """The answer piece by piece; what was read of it when the iterator is closed stands as the answer."""
         if not self._speaking.acquire(blocking=False):
             raise PromptError("a turn of this conversation is being answered; read its stream to the end or close it")
+        if self._closed:
+            self._speaking.release()
+            raise PromptError("this conversation is closed; begin another by chat()")
         tokens: list[int] = []
         said, finish = "", "cancelled"
         try:
@@ -112,7 +116,8 @@ class Conversation:
             self._speaking.release()
 
     def close(self) -> None:
-        """Forgets what the engine kept of the conversation; ``turns`` stay."""
+        """Forgets what the engine kept of the conversation, which is over; ``turns`` stay."""
+        self._closed = True
         self._prefixes.leave(self._stored, self._owner)
 
     def __enter__(self) -> Conversation:
@@ -123,8 +128,7 @@ class Conversation:
 
     def __del__(self) -> None:
         if hasattr(self, "_speaking"):
-            with suppress(EngineError):  # in a child of fork(), where nothing is kept
-                self.close()
+            self.close()
 
     @property
     def attribution(self) -> tuple[Attribution, ...]:

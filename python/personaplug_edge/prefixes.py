@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ class Prefixes:
         self._files = "".join(sorted(part.sha256 for part in bundle.manifest.files.values())).encode()
         self._saved: OrderedDict[str, str] = OrderedDict()
         self._owners: dict[str, set[str]] = {}
+        self._process = os.getpid()
         self._lock = threading.RLock()  # a conversation may be collected, and leave, at any point
 
     @contextmanager
@@ -72,9 +74,7 @@ class Prefixes:
         with self._lock:
             self._saved.pop(user, None)
             owners = tuple(self._owners.get(user, ()))
-        if self._llm.is_open:
-            for owner in (owner_of(user), *owners):
-                self._llm.engine.forget_prefixes(owner)
+        self._forget(owner_of(user), *owners)
 
     def join(self, user: str, owner: str) -> None:
         """What the engine keeps for ``owner``, a conversation, was made from this user's history too."""
@@ -88,8 +88,12 @@ class Prefixes:
                 self._owners[user].discard(owner)
                 if not self._owners[user]:
                     del self._owners[user]
-        if self._llm.is_open:
-            self._llm.engine.forget_prefixes(owner)
+        self._forget(owner)
+
+    def _forget(self, *owners: str) -> None:
+        if self._llm.is_open and self._process == os.getpid():  # a child of fork() has no engine
+            for owner in owners:
+                self._llm.engine.forget_prefixes(owner)
 
     def _key(self, request: Personalized) -> str:
         digest = hashlib.sha256(self._files + request.options.adapter.encode())

@@ -100,6 +100,17 @@ def test_closing_forgets_what_was_kept(plug: PersonaPlug) -> None:
     assert plug.llm.engine.prefix_stats()["count"] == 0
 
 
+def test_a_closed_conversation_is_over(plug: PersonaPlug) -> None:
+    plug.user("carl").remember("a secret")
+    talk = plug.chat(user="carl", sampling=SHORT)
+    talk.say("hello there")
+    talk.close()
+    with pytest.raises(PromptError, match="closed"):
+        talk.say("hello again")
+    assert len(talk.turns) == 1
+    plug.user("carl").erase()
+
+
 def test_two_people_never_share_what_is_kept(plug: PersonaPlug) -> None:
     with plug.chat(sampling=SHORT) as one, plug.chat(sampling=SHORT) as two:
         one.say("hello there")

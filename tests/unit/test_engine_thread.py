@@ -17,7 +17,7 @@ import pytest
 from models.gguf_llama import TinyModel
 from personaplug_edge.beams import Beams
 from personaplug_edge.engine import LLM, Running
-from personaplug_edge.errors import ContextFullError, EngineError, GrammarError, SamplingError
+from personaplug_edge.errors import ContextFullError, EngineError, GrammarError, QueueFullError, SamplingError
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request_options import RequestOptions
 from personaplug_edge.sampling import Sampling
@@ -418,3 +418,17 @@ def test_an_engine_outlives_its_thread(tiny: TinyModel) -> None:
         thread.start()
         thread.join()
     assert len(found) == 20
+
+
+def test_a_grammar_that_reads_a_text_in_too_many_ways_stops_nobody_else(own: LLM) -> None:
+    grammar = "root ::= (" + '"a" | ' * 400 + '"b")*'
+    other = own.submit(PROMPT, LONG)
+    with pytest.raises(GrammarError, match="too many ways"):
+        own.generate(PROMPT, Sampling(grammar=grammar, max_tokens=5))
+    assert other.result().finish_reason == "length"
+    assert own.generate(PROMPT, Sampling(grammar='root ::= ("a" | "b")*', max_tokens=5)).tokens
+
+
+def test_more_samples_than_any_queue_holds_are_refused_at_once(own: LLM) -> None:
+    with pytest.raises(QueueFullError, match="2000000000 came together"):
+        own.submit_samples(PROMPT, SHORT, 2_000_000_000)

@@ -65,6 +65,11 @@ def test_words_that_set_a_group_apart_are_shared_by_it() -> None:
     assert telling_words(users[:2], [0, 1]) == [[], []]  # nobody's words name a group of one
 
 
+def test_a_group_with_one_word_alone() -> None:
+    assert telling_words([Counter({"text": 2}), Counter({"text": 2})], [0, 1]) == [[], []]
+    assert len(telling_words([Counter({"goal": 3}), Counter({"goal": 3}), Counter({"vote": 3})], [0, 0, 1])) == 2
+
+
 def portraits(titles: bool = False) -> list[Portrait]:
     """Two kinds of users, far apart."""
     random = np.random.default_rng(2)

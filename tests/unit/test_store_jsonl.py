@@ -57,6 +57,19 @@ def test_an_export_that_fails_leaves_the_former_file(store: HistoryStore, tmp_pa
         store.export_jsonl(tmp_path / "nowhere" / "x.jsonl")
 
 
+def test_a_store_is_not_exported_over_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with HistoryStore(tmp_path / "h.db") as store:
+        store.add(
+            "a", ITEMS[:1], encoder_key="e", vectors=np.ones((1, 2)), bundle_key="b", projections=np.ones((1, 1, 2))
+        )
+        (tmp_path / "link").symlink_to("h.db")
+        for path in ("h.db", tmp_path / "h.db", tmp_path / "link", tmp_path / "h.db-wal", tmp_path / "h.db-shm"):
+            with pytest.raises(StoreError, match="the store itself"):
+                store.export_jsonl(path)
+        assert store.count("a") == 1 and store.export_jsonl("other.jsonl") == 1
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [

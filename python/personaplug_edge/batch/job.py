@@ -72,6 +72,17 @@ class Job:
         return summary
 
 
+def written_by(output: Path, bad: Path) -> dict[str, Path]:
+    """The files that a run with an output writes, by what they are to it."""
+    return {
+        "the output": output,
+        "the bad rows": bad,
+        "the unfinished output": Path(f"{output}.partial"),
+        "the ledger": Path(f"{output}.ledger"),
+        "the record": record_path(output),
+    }
+
+
 @contextmanager
 def open_job(
     bundle: Bundle,
@@ -80,20 +91,19 @@ def open_job(
     options: BatchOptions,
     *,
     adapters: AdapterFolder | None = None,
-    bad: str | os.PathLike[str] | None = None,
+    bad: Path,
     overwrite: bool = False,
     told: OnProgress | None = None,
 ) -> Iterator[Job | BatchSummary]:
     """The run on an output, begun or gone on with; its summary where it was finished before. Raises BatchError."""
     path = Path(output)
     check_output(path)
-    bad_path = Path(bad) if bad is not None else Path(f"{path}.bad.jsonl")
     facts = json.loads(json.dumps({"input": source.facts(), **options.facts(bundle, adapters)}))
     finished = None if overwrite else _finished(path, source, options, facts)
     if finished is not None:
-        yield replace(finished, output=path, bad_path=bad_path)
+        yield replace(finished, output=path, bad_path=bad)
     else:
-        with Ledger.open(path, bad_path, facts, overwrite=overwrite) as ledger:
+        with Ledger.open(path, bad, facts, overwrite=overwrite) as ledger:
             yield Job(ledger, source, options, told)
 
 

@@ -195,7 +195,7 @@ def _parquet(file: InputFile, size: int) -> _Read:
         with parquet.ParquetFile(source, pre_buffer=is_address(file.path)) as table:
             total, done = table.metadata.num_rows, 0
             for batch in table.iter_batches(batch_size=size):
-                rows = tuple(_nested(row) for row in batch.to_pylist())
+                rows = tuple(_nested(row) for row in _records(batch))
                 numbers = tuple(range(done + 1, done + 1 + len(rows)))
                 done += len(rows)
                 yield numbers, rows, done / total
@@ -205,6 +205,22 @@ def _parquet(file: InputFile, size: int) -> _Read:
         raise BatchError(f"{file.path} cannot be read as Parquet: {error}; write the file again") from error
 
 
+def _records(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a record batch; bytes of a text that are no UTF-8 become lone surrogates, which refuse its row."""
+    try:
+        return cast("list[dict[str, Any]]", batch.to_pylist())
+    except UnicodeDecodeError:
+        columns = [_values(column) for column in batch.columns]
+        return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: Any) -> list[Any]:
+    if str(column.type) not in ("string", "large_string"):
+        return cast("list[Any]", column.to_pylist())
+    binary = column.cast("large_binary" if str(column.type) == "large_string" else "binary")
+    return [None if each is None else each.decode("utf-8", "surrogateescape") for each in binary.to_pylist()]
+
+
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
     """With JSON texts in the place of nested values parsed, as tools without nested types write them."""
     for name in ("history", "options", "labels"):
@@ -212,6 +228,6 @@ def _nested(row: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             try:
                 row[name] = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass  # refused as what it is: a text
     return row

@@ -16,11 +16,12 @@ from .ahead import ahead
 from .decode import Decoder
 from .embed import Personalizer
 from .groups import Group, Head
-from .job import Job, open_job
+from .job import Job, open_job, written_by
 from .meter import Meter, OnProgress
 from .needs import needs_of
 from .options import BatchOptions, RayOptions
 from .outcomes import BatchSummary, Outcome
+from .paths import check_apart
 from .readers import FileSource, RowSource, Source
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def generate_batch(
         )
     if output is None:
         return _outcomes(plug, bundle, source, options, ray, Meter(progress))
+    bad = Path(bad) if bad is not None else Path(f"{Path(output)}.bad.jsonl")
+    check_apart(written_by(Path(output), bad), _read_by(plug, source, options, ray))
     with open_job(
         bundle, source, output, options, adapters=trained, bad=bad, overwrite=overwrite, told=progress
     ) as run:
@@ -110,6 +113,19 @@ def generate_batch(
             for group, outcomes in groups:
                 run.add(group, outcomes)
         return run.finish()
+
+
+def _read_by(
+    plug: PersonaPlug | str | Path, source: Source, options: BatchOptions, ray: RayOptions | None
+) -> dict[str, list[str | os.PathLike[str]]]:
+    """The files that a run reads, by what they are to it."""
+    store = ray.store if ray and ray.store else None if isinstance(plug, (str, Path)) else store_file(plug)
+    inputs = [file.path for file in source.files if file.kind != "stdin"] if isinstance(source, FileSource) else []
+    return {
+        "its input": [*inputs],
+        "its file of histories": [options.histories] if options.histories else [],
+        "the history store": [f"{store}{end}" for end in ("", "-wal", "-shm")] if store else [],
+    }
 
 
 def _answered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ from ..personalize.registry import parse
 from ..sampling import Sampling
 from ..store import NewItem
 from ..store.checks import check_item, check_user
-from ..texts import check_text
+from ..texts import check_text, check_unicode
 from .options import BatchOptions
 
 if TYPE_CHECKING:
@@ -76,9 +77,20 @@ def parse_row(row: Any, number: int, name: str | int, base: Sampling, options: B
         sampling=seeded(_sampling(given.get("options"), base), options.seed, row_id),
         asked=options.sampling is not None or "options" in given,
         labels=_labels(given["labels"]) if "labels" in given else options.labels,
-        kept={field: row[field] for field in options.keep if field in row},
+        kept={field: _kept(row[field], field) for field in options.keep if field in row},
         row=row,
     )
+
+
+def _kept(value: Any, field: str) -> Any:
+    """A value to copy, without what JSON cannot say: numbers that are none become null, as in most tools."""
+    if isinstance(value, str):
+        return check_unicode(value, field)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {check_unicode(name, field): _kept(each, field) for name, each in value.items()}
+    return [_kept(each, field) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _way(given: Mapping[str, Any], options: BatchOptions) -> tuple[PersonaMode, str | None]:
@@ -134,7 +146,7 @@ def _seconds(value: Any) -> float | None:
 def _row_id(value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TextError(f"id: expected a text or a whole number, got {type(value).__name__}")
-    return value
+    return check_unicode(value, "id") if isinstance(value, str) else value
 
 
 def _labels(value: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import typer
 from ..errors import MissingExtraError
 from .failures import one_line
 from .generate import Persona
+from .picture_path import picture_path
 from .session import open_plug
 from .terminal import notice, out, progress_bar, write_json
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    png: Annotated[Path | None, typer.Option(help="Where the picture goes; else ./personaplug-demo.png.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(callback=picture_path, help="Where the picture goes; else ./personaplug-demo.png.")
+    ] = None,
     picture: Annotated[bool, typer.Option(help="Draw the picture (needs matplotlib).")] = True,
     prompt: Annotated[int | None, typer.Option(min=1, help="Show the reasons for this prompt.")] = None,
     persona: Annotated[Persona, typer.Option(help="query or static.")] = Persona.query,

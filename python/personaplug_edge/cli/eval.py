@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .picture_path import picture_path
 from .session import open_plug
 from .terminal import out, progress_bar, table
 
@@ -63,7 +64,9 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every figure as a CSV row.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw the differences to none (needs matplotlib).")] = None,
+    png: Annotated[
+        Path | None, typer.Option(callback=picture_path, help="Draw the differences to none (needs matplotlib).")
+    ] = None,
 ) -> None:
     """Measure what personalization brings: metrics with 95 % intervals over users, and paired differences.
 

@@ -11,6 +11,7 @@ import typer
 
 from .bars import attribution_rows, attribution_table
 from .generate import PromptArgument, read_prompt
+from .picture_path import picture_path
 from .session import open_plug, ready_user
 from .terminal import notice, out, write_json
 
@@ -22,9 +23,12 @@ def explain(
     prompt: PromptArgument,
     user: Annotated[str, typer.Option(help="The user whose history is asked.")],
     top: Annotated[int, typer.Option(min=1, help="How many items to show.")] = 10,
-    png: Annotated[Path | None, typer.Option(help="Draw the bars to this file as well (needs matplotlib).")] = None,
+    png: Annotated[
+        Path | None, typer.Option(callback=picture_path, help="Draw the bars to this file as well (needs matplotlib).")
+    ] = None,
     timeline: Annotated[
-        Path | None, typer.Option(help="Draw every item's weight over time to this file (needs matplotlib).")
+        Path | None,
+        typer.Option(callback=picture_path, help="Draw every item's weight over time to this file (needs matplotlib)."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, with up to 50 items.")] = False,
 ) -> None:

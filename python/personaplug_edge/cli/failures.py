@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def one_line(error: BaseException) -> str:
 @contextmanager
 def guarded(*, debug: bool) -> Iterator[None]:
     """Runs a command's body; with ``debug`` the errors pass through and Python prints their traceback."""
+    _see_to_streams()
     try:
         yield
         sys.stdout.flush()  # a broken pipe shows here and not while the interpreter ends
@@ -46,3 +48,16 @@ def guarded(*, debug: bool) -> Iterator[None]:
             raise
         print(f"personaplug: error: {one_line(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _see_to_streams() -> None:
+    """A closed stdin reads as empty, a closed stdout ends the command, and no character is beyond an encoding."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")
+    if sys.stdout is None:
+        if sys.stderr is not None:
+            print("personaplug: error: standard output is closed; give it a file, or /dev/null", file=sys.stderr)
+        raise typer.Exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

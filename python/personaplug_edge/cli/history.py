@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from ..errors import UnknownUserError
 from .items import as_row, read_file, store_items, told
 from .session import open_plug, open_store
 from .settings import command, settings
-from .terminal import line, moment, out, table, write_json
+from .terminal import json_text, line, moment, out, table, write_json
 
 if TYPE_CHECKING:
     from ..store import HistoryStore, Item
@@ -98,7 +97,7 @@ def export(
             out().print(f"wrote {count} items to {file}", soft_wrap=True)
         else:
             for item in store.list(user):
-                print(json_module.dumps(record_of(item), ensure_ascii=False))
+                print(json_text(record_of(item)))
 
 
 @command(app, "import")

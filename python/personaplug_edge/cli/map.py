@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .picture_path import picture_path
 from .session import open_embedder, open_store
 from .terminal import line, notice, out, progress_bar, table, write_json
 
@@ -34,7 +35,9 @@ class Mark(str, Enum):
 
 
 def map_users(
-    png: Annotated[Path | None, typer.Option(help="Draw the map to this file (needs matplotlib).")] = None,
+    png: Annotated[
+        Path | None, typer.Option(callback=picture_path, help="Draw the map to this file (needs matplotlib).")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Users of these files in place of the store's, in the layouts of `eval`.")
     ] = None,

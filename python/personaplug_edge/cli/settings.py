@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import StoreError
 from .expand import expand_options
 from .failures import guarded
 
@@ -22,7 +23,9 @@ Bundle = Annotated[
     str | None, typer.Option(help="Bundle: `tiny`, or a folder with a bundle.json.", rich_help_panel=_PANEL)
 ]
 Store = Annotated[Path | None, typer.Option(help="File of the history store.", rich_help_panel=_PANEL)]
-Threads = Annotated[int | None, typer.Option(min=0, help="CPU threads; 0: physical cores.", rich_help_panel=_PANEL)]
+Threads = Annotated[
+    int | None, typer.Option(min=0, max=512, help="CPU threads; 0: physical cores.", rich_help_panel=_PANEL)
+]
 Adapters = Annotated[
     Path | None,
     typer.Option(
@@ -58,6 +61,8 @@ class Settings:
     def store_path(self) -> Path:
         """The store's file: as given, or in the user's data folder."""
         if self.store is not None:
+            if str(self.store) == ":memory:":
+                raise StoreError("--store :memory: would be gone with this command; give the path of a file")
             return self.store
         from platformdirs import user_data_path
 

@@ -33,7 +33,13 @@ def notice(text: str) -> None:
 
 def write_json(value: Any) -> None:
     """JSON on stdout, the only thing there under --json."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    print(json_text(value, indent=2))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON for stdout: in ASCII where that is not UTF-8."""
+    ascii_only = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+    return json.dumps(value, ensure_ascii=ascii_only, indent=indent, allow_nan=False)
 
 
 def clean(text: str) -> str:

@@ -85,7 +85,10 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 def _z(own: int, own_total: int, other: int, other_total: int, prior: float) -> float:
     """How many standard errors a word is commoner here than there."""
     here, there = own + prior, other + prior
-    odds = log(here / (own_total + PRIOR - here)) - log(there / (other_total + PRIOR - there))
+    rest_here, rest_there = own_total + PRIOR - here, other_total + PRIOR - there
+    if rest_here <= 0 or rest_there <= 0:  # there is no other word
+        return 0.0
+    odds = log(here / rest_here) - log(there / rest_there)
     return odds / sqrt(1 / here + 1 / there)
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from personaplug_edge.errors import StoreError
@@ -125,6 +125,16 @@ class Database:
                 if "locked" not in str(error) or time.monotonic() >= end:
                     raise
             time.sleep(0.02)
+
+    def is_own(self, path: str | Path) -> bool:
+        """Whether a path names this file, or one that SQLite keeps beside it."""
+        if self._file is None:
+            return False
+        own = [f"{self._file}{end}" for end in ("", "-wal", "-shm", "-journal")]
+        with suppress(OSError):
+            if os.path.samefile(path, self._file):
+                return True
+        return os.path.realpath(path) in map(os.path.realpath, own)
 
     # -- use
 

@@ -281,6 +281,8 @@ class HistoryStore(Derived):
         """Write one user's items, or all, as JSON Lines; returns how many. The file appears whole or not at all."""
         if user is not None:
             check_user(user)
+        if self._database.is_own(path):
+            raise StoreError(f"cannot export to {path}: it is the store itself; give the path of another file")
         return jsonl.write_items(path, queries.stored_items(self._database, user))
 
     @staticmethod

@@ -73,7 +73,7 @@ def insert_item(connection: sqlite3.Connection, number: int, item: NewItem) -> t
         return duplicate, False
     cursor = connection.execute(
         "INSERT INTO items (user, text, output, time, source, created, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (number, item.text, item.output, item.time, item.source, time.time(), content),
+        (number, item.text, item.output, _seconds(item), item.source, time.time(), content),
     )
     return int(cursor.lastrowid or 0), True
 
@@ -88,8 +88,12 @@ def replace_item(connection: sqlite3.Connection, user: str, number: int, item_id
         )
     connection.execute(
         "UPDATE items SET text = ?, output = ?, time = ?, source = ?, created = ?, digest = ? WHERE id = ?",
-        (item.text, item.output, item.time, item.source, time.time(), content, item_id),
+        (item.text, item.output, _seconds(item), item.source, time.time(), content, item_id),
     )
+
+
+def _seconds(item: NewItem) -> float | None:
+    return None if item.time is None else float(item.time)  # SQLite's whole numbers end at 2**63
 
 
 def require_item(connection: sqlite3.Connection, user: str, item_id: int) -> int:

@@ -16,6 +16,9 @@ BATCH = 256
 """Items read at a time: one transaction for a whole walk would keep the log from being emptied, and a statement takes
 a limited number of values."""
 
+MOST = (1 << 63) - 1
+"""The largest whole number that SQLite takes."""
+
 
 def known_items(connection: sqlite3.Connection, user: str, items: Sequence[NewItem]) -> list[int | None]:
     """For each item the id of the user's item with this text and output, or None."""
@@ -44,7 +47,11 @@ def user_items(
     """A page of the user's history."""
     if (limit is not None and limit < 0) or offset < 0:
         raise ValueError(f"limit and offset must not be negative; they are {limit} and {offset}")
-    return list(select_items(connection, "u.id = ?", (user, _limit(limit), offset), _order(newest_first) + " OFFSET ?"))
+    return list(
+        select_items(
+            connection, "u.id = ?", (user, _limit(limit), min(offset, MOST)), _order(newest_first) + " OFFSET ?"
+        )
+    )
 
 
 def matching_items(
@@ -61,7 +68,7 @@ def matching_items(
 
 
 def _limit(limit: int | None) -> int:
-    return -1 if limit is None else limit  # SQLite: negative is no limit
+    return -1 if limit is None else min(limit, MOST)  # SQLite: negative is no limit
 
 
 def _order(newest_first: bool) -> str:
