@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "error.h"
+#include "grammar_cost.h"
 #include "sampler.h"
 #include "utf8.h"
 
@@ -8,7 +9,8 @@ namespace personaplug {
 namespace {
 
 constexpr size_t kGrammarBytes = 1 << 18;
-constexpr int kGrammarDepth = 64; // llama.cpp's grammar parser calls itself for every open parenthesis
+constexpr double kGrammarCost = 1e10; // comparisons for a token: some ten seconds
+constexpr int kGrammarDepth = 64;     // llama.cpp's grammar parser calls itself for every open parenthesis
 
 void require(bool good, const char *option, const std::string &expected, double actual) {
     if (!good) {
@@ -45,6 +47,10 @@ void check_grammar(const std::string &grammar) {
         } else if (c == ')') {
             --depth;
         }
+    }
+    if (grammar_cost(grammar) > kGrammarCost) {
+        throw GrammarError("the grammar can read one text in too many ways; write it without equal or empty "
+                           "alternatives and without repetitions of what may be empty");
     }
 }
 

@@ -214,3 +214,52 @@ def test_a_bias_of_something_else_than_a_token(llm: LLM) -> None:
 def test_what_is_no_sampling(llm: LLM, sampling: Any) -> None:
     with pytest.raises(SamplingError, match=r"Sampling|logit_bias"):
         llm.generate(PROMPT, sampling)
+
+
+JSON = r"""
+root   ::= object  # as llama.cpp's own example words it
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
+array  ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
+ws ::= | " " | "\n" [ \t]{0,20}
+"""
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        JSON,
+        'root ::= item+\nitem ::= "- " [^\\n]+ "\\n"',
+        'root ::= ("a"? "b"? "c"?)*',
+        'root ::= "x"{0,1500}',
+        "root ::= (" + " | ".join(f'"name {i}"' for i in range(2000)) + ")",
+        "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1}\n" for i in range(3000)) + 'r3000 ::= "a"',
+    ],
+    ids=["json", "list", "options", "repeat", "names", "chain"],
+)
+def test_usual_grammars_are_not_too_ambiguous(llm: LLM, grammar: str) -> None:
+    assert llm.generate(PROMPT, Sampling(grammar=grammar, max_tokens=4)).tokens
+
+
+def nested(depth: int) -> str:
+    rules = [f"a{i} ::= a{i + 1}? a{i + 1}?" for i in range(depth)]
+    return "\n".join(["root ::= a0 a0", *rules, f'a{depth} ::= "x"?'])
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        nested(8),
+        nested(40),
+        'root ::= a{100}\na ::= b{100}\nb ::= "x"?',
+        'root ::= ((("x"?){2000}){2000}){2000}',
+        'root ::= e e\ne ::= e e | "x"?',
+        "root ::= (" + '"a" | ' * 20_000 + '"b")*',
+    ],
+    ids=["nested", "deep", "repeats", "thrice", "left", "alike"],
+)
+def test_grammars_that_would_take_hours_are_refused(llm: LLM, grammar: str) -> None:
+    with pytest.raises(GrammarError, match="too many ways"):
+        llm.generate(PROMPT, Sampling(grammar=grammar, max_tokens=4))

@@ -35,7 +35,8 @@ MethodOption = Annotated[
     list[str] | None,
     typer.Option(
         help="Of none, instruction, pplug, pplug-static, recency, random, bm25, dense, summary, wrong_user, majority,"
-        " vote: one, or several joined by +, with a number of items as in pplug+bm25:1; all: every one."
+        " vote, and with --adapters lora and prompt-tuning; query and static are short for pplug and pplug-static. One,"
+        " or several joined by +, with a number of items as in pplug+bm25:1; all: every one without adapters."
     ),
 ]
 

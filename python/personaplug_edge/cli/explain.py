@@ -39,6 +39,9 @@ def explain(
         attribution = plug.explain(text, user)
         weights = plug.weights(text, user) if timeline is not None else ()
         count = plug.store.count(user)
+    if not attribution and (png is not None or timeline is not None):
+        notice("there is nothing to draw")
+        png = timeline = None
     if png is not None:
         from ..plots import save_attribution
 
