@@ -86,6 +86,9 @@ std::vector<std::string> stops_of(const py::handle &stop) {
     if (py::isinstance<py::str>(stop)) {
         throw SamplingError("stop must be a tuple of str, got one str");
     }
+    if (!py::isinstance<py::iterable>(stop)) {
+        throw SamplingError("stop must be a tuple of str, got " + std::string(py::repr(stop)));
+    }
     std::vector<std::string> texts;
     for (const py::handle text : stop) {
         texts.push_back(text_of(text, "a stop string"));
@@ -173,7 +176,12 @@ SamplingOptions sampling_of(const py::handle &sampling) {
     }
     for (const py::handle pair : sampling.attr("logit_bias").attr("items")()) {
         const auto entry = py::reinterpret_borrow<py::tuple>(pair);
-        options.logit_bias.emplace_back(id_of(entry[0]), static_cast<float>(PyFloat_AsDouble(entry[1].ptr())));
+        const double bias = PyFloat_AsDouble(entry[1].ptr());
+        if (PyErr_Occurred() != nullptr) {
+            PyErr_Clear();
+            throw SamplingError("a value of logit_bias must be a number, got " + std::string(py::repr(entry[1])));
+        }
+        options.logit_bias.emplace_back(id_of(entry[0]), static_cast<float>(bias));
     }
     options.grammar = text_of(sampling.attr("grammar"), "grammar");
     options.stop = stops_of(sampling.attr("stop"));

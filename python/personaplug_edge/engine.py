@@ -178,6 +178,8 @@ class LLM:
     ) -> list[Running]:
         """``n`` answers to a prompt that is prefilled once; the i-th has the ``seed + i``. Errors as ``stream``."""
         parsed = self._prompt(prompt)
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise SamplingError(f"the number of samples must be a whole number from 1, got {n!r:.80}")
         sampling = Sampling() if sampling is None else sampling
         if not isinstance(sampling, Sampling):
             raise SamplingError(f"expected a Sampling, got {type(sampling).__name__}; write Sampling(max_tokens=...)")

@@ -84,6 +84,8 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
     """Labels to choose among. Raises PromptError for none, one twice, or a bare str; TextError for one without text."""
     if isinstance(labels, str):
         raise PromptError(f"expected a list of labels, got one str {labels!r:.80}; put it into a list")
+    if not isinstance(labels, Sequence):
+        raise PromptError(f"expected a list of labels, got {type(labels).__name__}; make it a list")
     checked = [check_text(label, "a label") for label in labels]
     if not checked or len({label.strip() for label in checked}) != len(checked):
         raise PromptError(f"expected one or more labels, each once; got {labels!r}")

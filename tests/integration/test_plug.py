@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.onnx_models import make_bundle
 from personaplug_edge import Beams, NewItem, PersonaPlug, Sampling
-from personaplug_edge.errors import ContextFullError, PromptError, TextError, UnknownItemError
+from personaplug_edge.errors import ContextFullError, PromptError, StoreError, TextError, UnknownItemError
 
 REQUEST = "hello there"
 SPORT = [("a goal in extra time", "sports"), ("the coach left the club", "sports")]
@@ -235,11 +235,18 @@ def test_bad_requests_are_named_and_change_nothing(plug: PersonaPlug) -> None:
     assert len(anna) == 0
     with pytest.raises(PromptError, match="persona"):
         plug.generate(REQUEST, persona="sometimes")  # type: ignore[arg-type]
-    for labels in ([], ["a", "a"]):
+    for labels in ([], ["a", "a"], None, 5, iter(["a", "b"])):
         with pytest.raises(PromptError, match="labels"):
             plug.choose(REQUEST, labels)
     with pytest.raises(TextError):
         plug.choose(REQUEST, ["yes", " "])
+    for history in (5, iter([NewItem("a")]), {NewItem("a")}):
+        with pytest.raises(TextError, match="a list of NewItem"):
+            plug.generate(REQUEST, history=history)  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="limit"):
+        anna.history(limit=-1)
+    anna.remember("long ago", time=-(10**30))
+    assert [item.time for item in anna.history(limit=1 << 70)] == [-1e30]
     with pytest.raises(ContextFullError):
         plug.generate("word " * 3000, sampling=SHORT)
     assert plug.personalize("word " * 3000, cut=True).prompt.spans[-1] is not None

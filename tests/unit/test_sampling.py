@@ -210,10 +210,18 @@ def test_a_bias_of_something_else_than_a_token(llm: LLM) -> None:
         llm.generate(PROMPT, Sampling(logit_bias={"a": 1.0}))  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("sampling", [{"max_tokens": 3}, 5, Sampling(logit_bias=[1])])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "sampling", [{"max_tokens": 3}, 5, Sampling(logit_bias=[1]), Sampling(logit_bias={7: "x"}), Sampling(stop=None)]
+)  # type: ignore[arg-type]
 def test_what_is_no_sampling(llm: LLM, sampling: Any) -> None:
-    with pytest.raises(SamplingError, match=r"Sampling|logit_bias"):
+    with pytest.raises(SamplingError, match=r"Sampling|logit_bias|stop"):
         llm.generate(PROMPT, sampling)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
+def test_what_is_no_number_of_samples(llm: LLM, count: Any) -> None:
+    with pytest.raises(SamplingError, match="number of samples"):
+        llm.submit_samples(PROMPT, Sampling(max_tokens=1), count)
 
 
 JSON = r"""

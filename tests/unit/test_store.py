@@ -191,7 +191,7 @@ def test_list_pages_in_both_directions(store: HistoryStore) -> None:
     text = lambda **options: "".join(item.text for item in store.list("anna", **options))  # noqa: E731
     assert text() == "abcde" and text(newest_first=True) == "edcba"
     assert text(limit=2, offset=1) == "bc" and text(limit=2, newest_first=True) == "ed" and text(offset=9) == ""
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(StoreError, match="negative"):
         store.list("anna", limit=-1)
 
 

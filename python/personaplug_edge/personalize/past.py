@@ -74,6 +74,8 @@ class InlinePast(Past):
 
     def __init__(self, services: Services, user: str | None, items: Sequence[NewItem]) -> None:
         super().__init__(services, user)
+        if not isinstance(items, Sequence):
+            raise TextError(f"expected a list of NewItem as a history, got {type(items).__name__}; make it a list")
         for item in items:
             if not isinstance(item, (NewItem, Item)):
                 raise TextError(f"expected a NewItem as a history item, got {item!r:.80}; write NewItem(text, output)")

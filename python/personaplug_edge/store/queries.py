@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from personaplug_edge.errors import TextError, UnknownItemError
+from personaplug_edge.errors import StoreError, TextError, UnknownItemError
 from personaplug_edge.store.checks import digest
 from personaplug_edge.store.connection import Database, folded
 from personaplug_edge.store.items import find_duplicate, select_items, user_number
@@ -46,7 +46,7 @@ def user_items(
 ) -> list[Item]:
     """A page of the user's history."""
     if (limit is not None and limit < 0) or offset < 0:
-        raise ValueError(f"limit and offset must not be negative; they are {limit} and {offset}")
+        raise StoreError(f"limit and offset must not be negative; they are {limit} and {offset}")
     return list(
         select_items(
             connection, "u.id = ?", (user, _limit(limit), min(offset, MOST)), _order(newest_first) + " OFFSET ?"
@@ -62,7 +62,7 @@ def matching_items(
     if not needle:
         raise TextError("the text to search for is empty; list() gives the whole history")
     if limit is not None and limit < 0:
-        raise ValueError(f"limit must not be negative; it is {limit}")
+        raise StoreError(f"limit must not be negative; it is {limit}")
     condition = "u.id = ? AND (contains_folded(i.text, ?) OR contains_folded(i.output, ?))"
     return list(select_items(connection, condition, (user, needle, needle, _limit(limit)), _order(newest_first)))
 
