@@ -145,13 +145,6 @@ std::string read_all(const std::string &path) {
 
 } // namespace
 
-std::string file_stamp(const std::string &path) {
-    std::error_code error;
-    const auto size = std::filesystem::file_size(path, error);
-    const auto time = error ? std::filesystem::file_time_type() : std::filesystem::last_write_time(path, error);
-    return error ? "" : std::to_string(size) + " " + std::to_string(time.time_since_epoch().count());
-}
-
 AdapterFile check_adapter(const std::string &path, const Model &model) {
     AdapterFile made;
     made.path = path;

@@ -4,6 +4,7 @@
 
 #include "digest.h"
 #include "error.h"
+#include "gguf_file.h"
 #include "log.h"
 
 namespace personaplug {

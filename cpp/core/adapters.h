@@ -31,9 +31,6 @@ using AdapterHold = std::shared_ptr<llama_adapter_lora>; // loaded, and never ev
 // differently.
 AdapterFile check_adapter(const std::string &path, const Model &model);
 
-// Size and time of writing of a file, or "" where there is none.
-std::string file_stamp(const std::string &path);
-
 // The adapter of a context from its next decode on; nullptr: none.
 void use_adapter(llama_context *context, llama_adapter_lora *adapter);
 

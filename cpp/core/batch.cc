@@ -1,5 +1,9 @@
 #include "batch.h"
 
+#include <exception>
+
+#include "log.h"
+
 namespace personaplug {
 
 Batch::Batch(int capacity, int width, int positions_per_row)
@@ -62,7 +66,12 @@ int Batch::decode(llama_context *context) {
     batch.n_seq_id = sequence_counts_.data();
     batch.seq_id = sequence_pointers_.data();
     batch.logits = output_flags_.data();
-    return llama_decode(context, batch);
+    clear_log();
+    try {
+        return llama_decode(context, batch);
+    } catch (const std::exception &) {
+        return -4;
+    }
 }
 
 } // namespace personaplug

@@ -28,7 +28,7 @@ class Batch {
     // Adds a row and returns where its width() floats are to be written.
     float *add_row(int position, int sequence, bool output);
 
-    // llama_decode's return code; std::exception from llama.cpp passes through.
+    // llama_decode's return code; -4 where llama.cpp throws. The log has what it said about it.
     int decode(llama_context *context);
 
   private:

@@ -11,15 +11,6 @@ namespace {
 
 constexpr int kIds = 32; // beams at once; an id costs vocabulary * 4 bytes of logits
 
-int decode(Batch &batch, llama_context *context) {
-    clear_log();
-    try {
-        return batch.decode(context);
-    } catch (const std::exception &) {
-        return -4;
-    }
-}
-
 } // namespace
 
 BeamPool::BeamPool(const Model &model, MakeContext make, Hold hold, Retired retired, int64_t least_cells)
@@ -166,7 +157,7 @@ void BeamPool::generate(Batch &batch, std::vector<Event> &events) {
 }
 
 int BeamPool::flush(Batch &batch) {
-    const int code = decode(batch, context_.get());
+    const int code = batch.decode(context_.get());
     if (code == 0) {
         for (size_t i = 0; i < entries_.size(); ++i) {
             const float *logits = llama_get_logits_ith(context_.get(), static_cast<int>(i));
@@ -196,7 +187,7 @@ void BeamPool::prefill(Batch &batch, bool single_pass, std::vector<Event> &event
     }
     const int fed = group.cursor.feed(batch, most, group.position, group.slots[0], PromptCursor::Outputs::last,
                                       mixed ? model_.table() : nullptr);
-    if (const int code = decode(batch, context_.get()); code != 0) {
+    if (const int code = batch.decode(context_.get()); code != 0) {
         group.cursor = before;
         round_.assign(1, &group);
         recover(round_, code);

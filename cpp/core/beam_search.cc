@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "error.h"
+#include "require.h"
 #include "sampler.h"
 #include "stop_matcher.h"
 #include "utf8.h"
@@ -16,12 +17,6 @@ constexpr double kMostPenalty = 16.0; // 2^24 tokens ^ 16 is still a double
 constexpr size_t kReservedRounds = 1024;
 constexpr const char *kEnd = "end";
 
-void require(bool good, const char *option, const std::string &expected, const std::string &actual) {
-    if (!good) {
-        throw SamplingError(std::string(option) + " must be " + expected + ", got " + actual);
-    }
-}
-
 size_t candidates_of(int beams, size_t end_count) { return std::max<size_t>(2, 1 + end_count) * beams; }
 
 double penalized(double logprob, int length, double penalty) { return logprob / std::pow(length, penalty); }
@@ -29,17 +24,17 @@ double penalized(double logprob, int length, double penalty) { return logprob / 
 } // namespace
 
 void BeamOptions::check(int vocabulary, int end_count) const {
-    require(beams >= 1 && beams <= kMostBeams, "beams", "1 to " + std::to_string(kMostBeams), std::to_string(beams));
+    require<SamplingError>(beams >= 1 && beams <= kMostBeams, "beams", "1 to " + std::to_string(kMostBeams), beams);
     const size_t candidates = candidates_of(beams, end_count);
-    require(candidates <= static_cast<size_t>(vocabulary), "beams",
-            "such that their " + std::to_string(candidates) + " candidates are no more than the vocabulary of " +
-                std::to_string(vocabulary),
-            std::to_string(beams));
-    require(max_tokens >= 1, "max_tokens", "at least 1", std::to_string(max_tokens));
-    require(std::fabs(length_penalty) <= kMostPenalty, "length_penalty", "a number from -16 to 16",
-            std::to_string(length_penalty));
-    require(returned >= 1 && returned <= beams, "returned", "1 to beams (" + std::to_string(beams) + ")",
-            std::to_string(returned));
+    require<SamplingError>(candidates <= static_cast<size_t>(vocabulary), "beams",
+                           "such that their " + std::to_string(candidates) +
+                               " candidates are no more than the vocabulary of " + std::to_string(vocabulary),
+                           beams);
+    require<SamplingError>(max_tokens >= 1, "max_tokens", "at least 1", max_tokens);
+    require<SamplingError>(std::fabs(length_penalty) <= kMostPenalty, "length_penalty", "a number from -16 to 16",
+                           length_penalty);
+    require<SamplingError>(returned >= 1 && returned <= beams, "returned", "1 to beams (" + std::to_string(beams) + ")",
+                           returned);
     for (const auto &text : stop) {
         if (text.empty() || !is_utf8(text)) {
             throw SamplingError("a stop string must be valid text and not empty");

@@ -151,7 +151,6 @@ class Engine {
     void run(Pass &pass, std::vector<Event> &events);
     void recover(Pass &pass, int code);
     void slide(Sequence &sequence);
-    int decode(llama_context *context); // batch_, with exceptions as code -4
 
     // engine_prefix.cc: what is computed once
     std::string state_of(int slot) const;

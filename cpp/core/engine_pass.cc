@@ -119,7 +119,7 @@ void Engine::slide(Sequence &sequence) {
 
 void Engine::run(Pass &pass, std::vector<Event> &events) {
     use_adapter(context_.get(), turn_.get());
-    const int code = decode(context_.get());
+    const int code = batch_->decode(context_.get());
     if (code != 0) {
         recover(pass, code);
         return;
@@ -179,15 +179,6 @@ void Engine::recover(Pass &pass, int code) {
     throw EngineError("llama.cpp could not decode a batch of " + std::to_string(batch_->size()) + " (" +
                       logged_errors("code " + std::to_string(code)) +
                       "); its sequences were dropped, the engine can go on");
-}
-
-int Engine::decode(llama_context *context) {
-    clear_log();
-    try {
-        return batch_->decode(context);
-    } catch (const std::exception &) {
-        return -4;
-    }
 }
 
 } // namespace personaplug

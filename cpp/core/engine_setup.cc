@@ -6,6 +6,7 @@
 #include "engine.h"
 #include "error.h"
 #include "log.h"
+#include "require.h"
 #include "threads.h"
 
 namespace personaplug {
@@ -23,12 +24,6 @@ constexpr float kSameLogits = 1e-3f;
 constexpr int64_t kSmallCache = 64 << 20; // bytes that may be spent twice
 
 constexpr int kMostPositions = 1 << 24;
-
-void require(bool good, const std::string &option, const std::string &expected, int64_t actual) {
-    if (!good) {
-        throw EngineError(option + " must be " + expected + ", got " + std::to_string(actual));
-    }
-}
 
 ggml_type cache_type(const std::string &name) {
     if (name == "f16") {
@@ -93,25 +88,26 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions &options)
 
 void Engine::read_options(const EngineOptions &options) {
     // Above this llama.cpp works for half a minute before it finds that there is no memory.
-    require(options.context >= 0 && options.context <= kMostPositions, "context",
-            "0 (the model's own) to " + std::to_string(kMostPositions), options.context);
-    require(options.batch >= 1 && options.batch <= 65536, "batch", "1 to 65536", options.batch);
-    require(options.micro_batch >= 1, "micro_batch", "at least 1", options.micro_batch);
-    require(options.threads >= 0 && options.threads <= 512, "threads", "0 (physical cores) to 512", options.threads);
-    require(options.threads_batch >= 0 && options.threads_batch <= 512, "threads_batch", "0 (as threads) to 512",
-            options.threads_batch);
-    require(options.sequences >= 1 && options.sequences <= kMostSequences, "sequences",
-            "1 to " + std::to_string(kMostSequences), options.sequences);
-    require(options.cells >= 0 && options.cells <= kMostPositions, "cells",
-            "0 (each sequence has its own) to " + std::to_string(kMostPositions), options.cells);
-    require(options.queue >= 1, "queue", "at least 1", options.queue);
+    require<EngineError>(options.context >= 0 && options.context <= kMostPositions, "context",
+                         "0 (the model's own) to " + std::to_string(kMostPositions), options.context);
+    require<EngineError>(options.batch >= 1 && options.batch <= 65536, "batch", "1 to 65536", options.batch);
+    require<EngineError>(options.micro_batch >= 1, "micro_batch", "at least 1", options.micro_batch);
+    require<EngineError>(options.threads >= 0 && options.threads <= 512, "threads", "0 (physical cores) to 512",
+                         options.threads);
+    require<EngineError>(options.threads_batch >= 0 && options.threads_batch <= 512, "threads_batch",
+                         "0 (as threads) to 512", options.threads_batch);
+    require<EngineError>(options.sequences >= 1 && options.sequences <= kMostSequences, "sequences",
+                         "1 to " + std::to_string(kMostSequences), options.sequences);
+    require<EngineError>(options.cells >= 0 && options.cells <= kMostPositions, "cells",
+                         "0 (each sequence has its own) to " + std::to_string(kMostPositions), options.cells);
+    require<EngineError>(options.queue >= 1, "queue", "at least 1", options.queue);
     context_size_ = options.context > 0 ? options.context : std::max(1, model_->train_context());
     sequence_count_ = options.sequences;
     queue_size_ = options.queue;
     pool_ = options.cells;
     context_size_ = static_cast<int>(pool_ > 0 ? std::min<int64_t>(pool_, context_size_) : context_size_);
     const int64_t cells = pool_ > 0 ? pool_ : static_cast<int64_t>(context_size_) * sequence_count_;
-    require(cells <= (1 << 30), "context * sequences", "at most 2^30", cells);
+    require<EngineError>(cells <= (1 << 30), "context * sequences", "at most 2^30", cells);
     cache_kind_ = options.cache_type + " " + options.flash_attention;
 
     params_ = llama_context_default_params();

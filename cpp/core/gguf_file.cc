@@ -148,4 +148,12 @@ std::vector<std::string> GgufFile::tensor_names() const {
     return names;
 }
 
+std::string file_stamp(const std::string &path) {
+    std::error_code error;
+    const auto file = std::filesystem::u8path(path);
+    const auto size = std::filesystem::file_size(file, error);
+    const auto time = error ? std::filesystem::file_time_type() : std::filesystem::last_write_time(file, error);
+    return error ? "" : std::to_string(size) + " " + std::to_string(time.time_since_epoch().count());
+}
+
 } // namespace personaplug

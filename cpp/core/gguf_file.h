@@ -51,4 +51,7 @@ class GgufFile {
 // sizes of zero. Throws ModelError that says what the file is.
 void check_runnable(const GgufFile &file);
 
+// Size and time of writing of a file, or "" where there is none.
+std::string file_stamp(const std::string &path);
+
 } // namespace personaplug

@@ -6,6 +6,7 @@
 #include "backend.h"
 #include "digest.h"
 #include "error.h"
+#include "gguf_file.h"
 #include "log.h"
 #include "memory.h"
 
@@ -30,15 +31,6 @@ bool on_progress(float value, void *data) {
         progress->cancelled = true;
     }
     return !progress->cancelled;
-}
-
-// Size and time of writing, or "" where there is none.
-std::string stamp(const std::string &path) {
-    std::error_code error;
-    const auto file = std::filesystem::u8path(path);
-    const auto size = std::filesystem::file_size(file, error);
-    const auto time = error ? std::filesystem::file_time_type() : std::filesystem::last_write_time(file, error);
-    return error ? "" : std::to_string(size) + " " + std::to_string(time.time_since_epoch().count());
 }
 
 } // namespace
@@ -115,7 +107,7 @@ void Model::read_header() {
     check_runnable(file);
     architecture_ = file.text("general.architecture");
     whole_ = file.number("split.count").value_or(1) <= 1;
-    stamp_ = whole_ ? stamp(path_) : "";
+    stamp_ = whole_ ? file_stamp(path_) : "";
     for (const std::string &name : file.tensor_names()) {
         const auto tensor = *file.tensor(name);
         matrices_[name] = {tensor.width, tensor.rows};
@@ -147,7 +139,7 @@ const std::string &Model::fingerprint() const {
         while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
             digest.add(block.data(), static_cast<size_t>(file.gcount()));
         }
-        if (file.eof() && !stamp_.empty() && stamp(path_) == stamp_) {
+        if (file.eof() && !stamp_.empty() && file_stamp(path_) == stamp_) {
             fingerprint_ = digest.finish();
         }
     });

@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "grammar_cost.h"
+#include "require.h"
 #include "sampler.h"
 #include "utf8.h"
 
@@ -11,16 +12,6 @@ namespace {
 constexpr size_t kGrammarBytes = 1 << 18;
 constexpr double kGrammarCost = 1e10; // comparisons for a token: some ten seconds
 constexpr int kGrammarDepth = 64;     // llama.cpp's grammar parser calls itself for every open parenthesis
-
-void require(bool good, const char *option, const std::string &expected, double actual) {
-    if (!good) {
-        std::string number = std::to_string(actual);
-        if (actual == std::floor(actual) && std::fabs(actual) < 1e15) {
-            number = std::to_string(static_cast<long long>(actual));
-        }
-        throw SamplingError(std::string(option) + " must be " + expected + ", got " + number);
-    }
-}
 
 void check_grammar(const std::string &grammar) {
     if (grammar.size() > kGrammarBytes) {
@@ -57,24 +48,26 @@ void check_grammar(const std::string &grammar) {
 } // namespace
 
 void SamplingOptions::check(const Tokenizer &tokenizer) const {
-    require(max_tokens >= 1, "max_tokens", "at least 1", max_tokens);
-    require(std::isfinite(temperature) && temperature >= 0.0f, "temperature", "a finite number, 0 or more",
-            temperature);
-    require(top_k >= 0, "top_k", "0 (off) or more", top_k);
-    require(top_p > 0.0f && top_p <= 1.0f, "top_p", "more than 0 and at most 1", top_p);
-    require(min_p >= 0.0f && min_p < 1.0f, "min_p", "0 (off) or more and less than 1", min_p);
-    require(std::isfinite(repetition_penalty) && repetition_penalty > 0.0f, "repetition_penalty",
-            "a finite number more than 0", repetition_penalty);
-    require(std::isfinite(presence_penalty), "presence_penalty", "a finite number", presence_penalty);
-    require(std::isfinite(frequency_penalty), "frequency_penalty", "a finite number", frequency_penalty);
-    require(penalty_window >= -1 && penalty_window <= (1 << 20), "penalty_window", "-1 (all) to 1048576",
-            penalty_window);
-    require(logprobs >= 0 && logprobs <= tokenizer.size(), "logprobs", "0 to the size of the vocabulary", logprobs);
-    require(!seed || *seed != LLAMA_DEFAULT_SEED, "seed", "0 to 4294967294", seed.value_or(0));
+    require<SamplingError>(max_tokens >= 1, "max_tokens", "at least 1", max_tokens);
+    require<SamplingError>(std::isfinite(temperature) && temperature >= 0.0f, "temperature",
+                           "a finite number, 0 or more", temperature);
+    require<SamplingError>(top_k >= 0, "top_k", "0 (off) or more", top_k);
+    require<SamplingError>(top_p > 0.0f && top_p <= 1.0f, "top_p", "more than 0 and at most 1", top_p);
+    require<SamplingError>(min_p >= 0.0f && min_p < 1.0f, "min_p", "0 (off) or more and less than 1", min_p);
+    require<SamplingError>(std::isfinite(repetition_penalty) && repetition_penalty > 0.0f, "repetition_penalty",
+                           "a finite number more than 0", repetition_penalty);
+    require<SamplingError>(std::isfinite(presence_penalty), "presence_penalty", "a finite number", presence_penalty);
+    require<SamplingError>(std::isfinite(frequency_penalty), "frequency_penalty", "a finite number", frequency_penalty);
+    require<SamplingError>(penalty_window >= -1 && penalty_window <= (1 << 20), "penalty_window", "-1 (all) to 1048576",
+                           penalty_window);
+    require<SamplingError>(logprobs >= 0 && logprobs <= tokenizer.size(), "logprobs", "0 to the size of the vocabulary",
+                           logprobs);
+    require<SamplingError>(!seed || *seed != LLAMA_DEFAULT_SEED, "seed", "0 to 4294967294", seed.value_or(0));
     for (const auto &[token, bias] : logit_bias) {
-        require(tokenizer.has(token), "a token id of logit_bias", "0 to " + std::to_string(tokenizer.size() - 1),
-                token);
-        require(!std::isnan(bias) && bias < INFINITY, "a value of logit_bias", "a number less than infinity", bias);
+        require<SamplingError>(tokenizer.has(token), "a token id of logit_bias",
+                               "0 to " + std::to_string(tokenizer.size() - 1), token);
+        require<SamplingError>(!std::isnan(bias) && bias < INFINITY, "a value of logit_bias",
+                               "a number less than infinity", bias);
     }
     for (const auto &text : stop) {
         if (text.empty() || !is_utf8(text)) {

@@ -80,7 +80,7 @@ class Scorer {
         if (wanted_.empty()) {
             return;
         }
-        if (const int code = engine_.decode(engine_.side()); code != 0) {
+        if (const int code = engine_.batch_->decode(engine_.side()); code != 0) {
             throw EngineError("llama.cpp could not score (" + logged_errors("code " + std::to_string(code)) +
                               "); the engine can go on");
         }
@@ -186,7 +186,7 @@ void Engine::prefill(const Prompt &prompt, int slot, PromptCursor::Outputs outpu
     for (int position = 0; !cursor.done();) {
         batch_->begin(mixed ? Kind::rows : cursor.next_kind());
         const int fed = cursor.feed(*batch_, most, position, slot, outputs, mixed ? model_->table() : nullptr);
-        if (const int code = decode(side()); code != 0) {
+        if (const int code = batch_->decode(side()); code != 0) {
             throw EngineError("llama.cpp could not decode the prompt (" +
                               logged_errors("code " + std::to_string(code)) + "); the engine can go on");
         }

@@ -88,5 +88,5 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
         raise PromptError(f"expected a list of labels, got {type(labels).__name__}; make it a list")
     checked = [check_text(label, "a label") for label in labels]
     if not checked or len({label.strip() for label in checked}) != len(checked):
-        raise PromptError(f"expected one or more labels, each once; got {labels!r}")
+        raise PromptError(f"expected one or more labels, each once; got {labels!r:.200}")
     return checked

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MethodError, PromptError, SamplingError, TextError
 from ..personalize.registry import parse
+from ..request import checked_labels
 from ..sampling import Sampling
 from ..store import NewItem
 from ..store.checks import check_item, check_user
@@ -152,10 +153,7 @@ def _row_id(value: Any) -> str | int:
 def _labels(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise PromptError(f"labels: expected a list of texts, got {type(value).__name__}")
-    labels = tuple(check_text(label, "a label") for label in value)
-    if not labels or len({label.strip() for label in labels}) != len(labels):
-        raise PromptError(f"labels: expected one or more, each once; got {list(labels)!r:.200}")
-    return labels
+    return tuple(checked_labels(value))
 
 
 def _sampling(value: Any, base: Sampling) -> Sampling:
