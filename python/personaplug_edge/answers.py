@@ -87,12 +87,13 @@ class Answers:
         """
         request = self.personalize(text, user=user, method=method, persona=persona, history=history)
         options = replace(request.options, deadline=deadline)
-        running = self.llm.submit_samples(request.runnable, self.sampling_of(request, sampling), n, options)
-        try:
-            return [Reply.of(each.result(), request, method or persona) for each in running]
-        finally:
-            for each in running:
-                each.cancel()
+        with self._prefixes.settled(request):
+            running = self.llm.submit_samples(request.runnable, self.sampling_of(request, sampling), n, options)
+            try:
+                return [Reply.of(each.result(), request, method or persona) for each in running]
+            finally:
+                for each in running:
+                    each.cancel()
 
     def stream(
         self,

@@ -45,7 +45,8 @@ class AsyncPersonaPlug:
         """As :meth:`PersonaPlug.generate`."""
         request = await self._personalized(text, user, method, persona, history)
         options = replace(request.options, deadline=deadline)
-        result = await self.plug.llm.agenerate(request.runnable, self.plug.sampling_of(request, sampling), options)
+        with self.plug._prefixes.settled(request):
+            result = await self.plug.llm.agenerate(request.runnable, self.plug.sampling_of(request, sampling), options)
         return Reply.of(result, request, method or persona)
 
     async def stream(
@@ -64,11 +65,12 @@ class AsyncPersonaPlug:
         options = replace(request.options, deadline=deadline)
         answer = self.plug.llm.astream(request.runnable, self.plug.sampling_of(request, sampling), options)
         started = False
-        async with aclosing(answer) as chunks:
-            async for chunk in chunks:
-                if not started and chunk.text:
-                    started, chunk.text = True, answer_text(chunk.text)
-                yield chunk
+        with self.plug._prefixes.settled(request):
+            async with aclosing(answer) as chunks:
+                async for chunk in chunks:
+                    if not started and chunk.text:
+                        started, chunk.text = True, answer_text(chunk.text)
+                    yield chunk
 
     async def _personalized(
         self,

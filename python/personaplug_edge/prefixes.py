@@ -43,19 +43,23 @@ class Prefixes:
     @contextmanager
     def used(self, request: Personalized) -> Iterator[None]:
         """Around the run of a request: what was saved for it is there before, what it left is saved after."""
-        user = request.user
-        if user is None or request.options.keep[-1:] != (request.head,):
-            yield
-            return
-        key = self._key(request) if self._load else ""
-        if key:
+        user = request.user if _keeps_persona(request) else None
+        key = self._key(request) if self._load and user is not None else ""
+        if user is not None and key:
             self._restore(user, key)
+        with self.settled(request):
+            yield
+        if user is not None and key:
+            self._keep(user, key, request)
+
+    @contextmanager
+    def settled(self, request: Personalized) -> Iterator[None]:
+        """Around the run of a request: what it left is forgotten where its user's history has changed meanwhile."""
         try:
             yield
         finally:
-            self.settle(user, request.revision)
-        if key:
-            self._keep(user, key, request)
+            if request.user is not None and _keeps_persona(request):
+                self.settle(request.user, request.revision)
 
     def settle(self, user: str, revision: int) -> None:
         """After a request that was made from the history of ``revision``: nothing that it left stays if that changed.
@@ -130,3 +134,7 @@ class Prefixes:
             self._saved.move_to_end(user)
             while len(self._saved) > REMEMBERED:
                 self._saved.popitem(last=False)
+
+
+def _keeps_persona(request: Personalized) -> bool:
+    return request.user is not None and request.options.keep[-1:] == (request.head,)

@@ -85,6 +85,16 @@ def test_nothing_stays_of_who_was_erased_while_a_request_was_made(
         monkeypatch.setattr(plug.llm, "generate", erase_and_generate)
         reused(plug, "hello there")
         assert plug.llm.engine.prefix_stats()["count"] == 0
+        plug.user("anna").remember_all(SPORT)
+        submit = plug.llm.submit_samples
+
+        def erase_and_submit(*arguments: object) -> object:
+            plug.user("anna").erase()
+            return submit(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(plug.llm, "submit_samples", erase_and_submit)
+        plug.samples("hello there", 2, user="anna", persona="static", sampling=SHORT)
+        assert plug.llm.engine.prefix_stats()["count"] == 0
 
 
 def test_another_bundle_does_not_take_it(folder: Path, tmp_path: Path) -> None:
