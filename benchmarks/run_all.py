@@ -1,6 +1,6 @@
 """All benchmarks, one after another: ``python benchmarks/run_all.py RESULTS [--quick]``, a JSON file of each there.
 
-The whole takes about 20 minutes of two quiet cores, ``--quick`` about three: smaller models, fewer rounds, and figures
+The whole takes about 40 minutes of two quiet cores, ``--quick`` about three: smaller models, fewer rounds, and figures
 that only show that all of it runs. A benchmark that fails does not stop the others; the exit status tells.
 """
 
@@ -27,7 +27,7 @@ RUNS: dict[str, list[list[str]]] = {
         ["--model", "tiny", "--rounds", "2", "--range", "48", "80", "16"],
     ],
     "many_users": [
-        ["--model", "tiny", "--model", "135m", "--rounds", "3"],
+        ["--model", "tiny", "--model", "135m", "--rounds", "5"],
         ["--model", "tiny", "--rounds", "2", "--tokens", "16"],
     ],
     "history_intake": [[], ["--count", "32", "--rounds", "1"]],
