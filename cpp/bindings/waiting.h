@@ -18,7 +18,7 @@ template <class Work> auto without_gil(Work work) {
         auto result = work();
         PyEval_RestoreThread(state);
         return result;
-    } catch (const std::exception &) { // that unwinding is none
+    } catch (const std::exception &) { // of any kind, but not the unwinding of a thread: see above
         PyEval_RestoreThread(state);
         throw;
     }

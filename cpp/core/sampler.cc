@@ -175,8 +175,8 @@ std::optional<int32_t> Sampler::sample(const float *logits, std::vector<llama_to
     return token;
 }
 
-// Asks of more and more tokens until it is known how long a whole vocabulary takes. Whoever submits the request waits
-// for this, and nobody else.
+// Asks of more and more tokens until it is known how long a whole vocabulary takes: before the request is queued, where
+// its caller alone waits, and again where one token has become slow.
 void Sampler::probe_grammar() {
     const int size = tokenizer_->size();
     std::vector<llama_token_data> some;

@@ -10,7 +10,7 @@ namespace personaplug {
 namespace {
 
 constexpr size_t kGrammarBytes = 1 << 18;
-constexpr double kGrammarCost = 1e10; // comparisons for a token: some ten seconds
+constexpr double kGrammarCost = 1e10; // comparisons; what is below and slow is found by Sampler::probe_grammar
 constexpr int kGrammarDepth = 64;     // llama.cpp's grammar parser calls itself for every open parenthesis
 
 void check_grammar(const std::string &grammar) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from personaplug_edge.notices import Notices
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request_options import RequestOptions
 from personaplug_edge.running import Running
-from personaplug_edge.sampling import Sampling
+from personaplug_edge.sampling import Sampling, checked_sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,12 +180,8 @@ class LLM:
         parsed = self._prompt(prompt)
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise SamplingError(f"the number of samples must be a whole number from 1, got {n!r:.80}")
-        sampling = Sampling() if sampling is None else sampling
-        if not isinstance(sampling, Sampling):
-            raise SamplingError(f"expected a Sampling, got {type(sampling).__name__}; write Sampling(max_tokens=...)")
-        if not isinstance(sampling.logit_bias, Mapping):
-            raise SamplingError(f"logit_bias must map token ids to numbers, got {type(sampling.logit_bias).__name__}")
-        return [Running(ticket, self._notices, self) for ticket in self.thread.submit(parsed, sampling, n, options)]
+        tickets = self.thread.submit(parsed, checked_sampling(sampling), n, options)
+        return [Running(ticket, self._notices, self) for ticket in tickets]
 
     def generate(
         self, prompt: Prompt | str, sampling: Sampling | None = None, options: RequestOptions | None = None

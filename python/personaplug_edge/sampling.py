@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from personaplug_edge.errors import SamplingError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -43,3 +45,14 @@ class Sampling:
     """n > 0: log-probabilities of each chosen token and of the n likeliest, under the model before all of the above."""
     ignore_end: bool = False
     """Never choose a token that ends the answer."""
+
+
+def checked_sampling(sampling: Sampling | None) -> Sampling:
+    """The options asked for, or the defaults. Raises SamplingError for no Sampling; the engine checks its values."""
+    if sampling is None:
+        return Sampling()
+    if not isinstance(sampling, Sampling):
+        raise SamplingError(f"expected a Sampling, got {type(sampling).__name__}; write Sampling(max_tokens=...)")
+    if not isinstance(sampling.logit_bias, Mapping):
+        raise SamplingError(f"logit_bias must map token ids to numbers, got {type(sampling.logit_bias).__name__}")
+    return sampling

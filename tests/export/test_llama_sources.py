@@ -46,7 +46,7 @@ def test_only_the_converter_is_taken_out_and_nothing_leaves_the_folder(
             f"{vendor}/gguf-py/gguf/gguf.py": b"c",
             f"{vendor}/src/llama.cpp": b"not wanted",
             f"{vendor}/conversion/../../../../../escaped.py": b"evil",
-            "/tmp/absolute.py": b"evil",
+            "/absolute.py": b"evil",
         },
     )
     monkeypatch.setattr(llama_sources, "SDIST_SHA256", digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,26 +76,22 @@ def test_nothing_stays_of_who_was_erased_while_a_request_was_made(
         assert reused(plug, "hello there")[0] > 0
         assert plug.llm.engine.export_prefix("user:anna") == b"" and plug.llm.engine.prefix_stats()["count"] == 0
     with PersonaPlug.load(folder, threads=1) as plug:  # the same where nothing is saved
-        plug.user("anna").remember_all(SPORT)
-        generate = plug.llm.generate
+        ways = {
+            "generate": lambda: reused(plug, "hello there"),
+            "submit_samples": lambda: plug.samples("hello there", 2, user="anna", persona="static", sampling=SHORT),
+        }
+        for name, ask in ways.items():
+            run = getattr(plug.llm, name)
 
-        def erase_and_generate(*arguments: object) -> object:
-            plug.user("anna").erase()
-            return generate(*arguments)  # type: ignore[arg-type]
+            def erase_and_run(*arguments: object, run: Callable[..., object] = run) -> object:
+                plug.user("anna").erase()
+                return run(*arguments)
 
-        monkeypatch.setattr(plug.llm, "generate", erase_and_generate)
-        reused(plug, "hello there")
-        assert plug.llm.engine.prefix_stats()["count"] == 0
-        plug.user("anna").remember_all(SPORT)
-        submit = plug.llm.submit_samples
-
-        def erase_and_submit(*arguments: object) -> object:
-            plug.user("anna").erase()
-            return submit(*arguments)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(plug.llm, "submit_samples", erase_and_submit)
-        plug.samples("hello there", 2, user="anna", persona="static", sampling=SHORT)
-        assert plug.llm.engine.prefix_stats()["count"] == 0
+            plug.user("anna").remember_all(SPORT)
+            with monkeypatch.context() as patched:
+                patched.setattr(plug.llm, name, erase_and_run)
+                ask()
+            assert plug.llm.engine.prefix_stats()["count"] == 0
 
 
 def test_another_bundle_does_not_take_it(folder: Path, tmp_path: Path) -> None:

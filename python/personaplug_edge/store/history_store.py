@@ -106,12 +106,10 @@ class HistoryStore(Derived):
     ) -> Item | None:
         """Replace an item's content, vector (1, d) and projection (1, k, H) in one transaction; it keeps its id.
 
-        ``based_on``: the digest of the content that the new one was made from; None is returned, and nothing changed,
-        when the item has another by now.
-
-        Vectors of other keys are dropped, as they were made from the former text, whose bytes are purged (see
-        ``purge``). Raises UnknownItemError, TextError (also when another item of the user has that content),
-        DimensionError, StoreError.
+        ``based_on``: the digest of the content that the new one was made from; None, and nothing is changed, when the
+        item has another by now. Vectors of other keys are dropped, as they were made from the former text, whose bytes
+        are purged (see ``purge``). Raises UnknownItemError, TextError (also when another item of the user has that
+        content), DimensionError, StoreError.
         """
         check_item(item)
         item_id = check_item_id(check_user(user), item_id)
