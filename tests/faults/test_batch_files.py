@@ -59,12 +59,13 @@ def test_texts_that_are_no_unicode(plug: PersonaPlug, tmp_path: Path) -> None:
         '{"prompt": "hello", "id": "a", "k": [1, NaN, {"b": 1e999}]}\n'
         '{"prompt": "hello", "id": "\\ud800"}\n'
         '{"prompt": "hello", "k": ["\\ud800"]}\n'
+        '{"prompt": "hello", "k": ' + "[" * 900 + "]" * 900 + "}\n"
     )
     options = BatchOptions(threads=1, sampling=OPTIONS.sampling, keep=("k",))
     for ending in ("jsonl", "parquet"):
         summary = generate_batch(plug, source, tmp_path / f"out.{ending}", options=options)
-        assert (summary.rows, summary.bad) == (1, 2)
-        assert [row["number"] for row in read_lines(summary.bad_path)] == [2, 3]
+        assert (summary.rows, summary.bad) == (1, 3)
+        assert [row["number"] for row in read_lines(summary.bad_path)] == [2, 3, 4]
     assert json.loads((tmp_path / "out.jsonl").read_text())["k"] == [1, None, {"b": None}]
 
 

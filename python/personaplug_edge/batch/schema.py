@@ -78,9 +78,16 @@ def parse_row(row: Any, number: int, name: str | int, base: Sampling, options: B
         sampling=seeded(_sampling(given.get("options"), base), options.seed, row_id),
         asked=options.sampling is not None or "options" in given,
         labels=_labels(given["labels"]) if "labels" in given else options.labels,
-        kept={field: _kept(row[field], field) for field in options.keep if field in row},
+        kept={field: _copied(row[field], field) for field in options.keep if field in row},
         row=row,
     )
+
+
+def _copied(value: Any, field: str) -> Any:
+    try:
+        return _kept(value, field)
+    except RecursionError:
+        raise TextError(f"{field}: nested too deep to be copied") from None
 
 
 def _kept(value: Any, field: str) -> Any:
