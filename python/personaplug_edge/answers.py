@@ -29,7 +29,8 @@ class Answers:
     personalizer: Personalizer
     """puts what a method contributes around a request"""
     _request: RequestText
-    _prefixes: Prefixes
+    prefixes: Prefixes
+    """what the LLM computed of static personas"""
     _sampling: Sampling
 
     def generate(
@@ -61,7 +62,7 @@ class Answers:
             QueueFullError: as many requests wait as may.
         """
         request = self.personalize(text, user=user, method=method, persona=persona, history=history)
-        with self._prefixes.used(request):
+        with self.prefixes.used(request):
             result = self.llm.generate(
                 request.runnable,
                 self.sampling_of(request, sampling),
@@ -87,7 +88,7 @@ class Answers:
         """
         request = self.personalize(text, user=user, method=method, persona=persona, history=history)
         options = replace(request.options, deadline=deadline)
-        with self._prefixes.settled(request):
+        with self.prefixes.settled(request):
             running = self.llm.submit_samples(request.runnable, self.sampling_of(request, sampling), n, options)
             try:
                 return [Reply.of(each.result(), request, method or persona) for each in running]
@@ -110,7 +111,7 @@ class Answers:
         request = self.personalize(text, user=user, method=method, persona=persona, history=history)
         options = replace(request.options, deadline=deadline)
         chunks = self.llm.stream(request.runnable, self.sampling_of(request, sampling), options)
-        with self._prefixes.used(request), closing(chunks):
+        with self.prefixes.used(request), closing(chunks):
             yield from answer_chunks(chunks)
 
     def beam_search(
@@ -147,7 +148,7 @@ class Answers:
         return Conversation(
             self.personalizer,
             self._request,
-            self._prefixes,
+            self.prefixes,
             sampling or self._sampling,
             user=user.id if isinstance(user, User) else user,
             method=method,

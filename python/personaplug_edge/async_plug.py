@@ -45,7 +45,7 @@ class AsyncPersonaPlug:
         """As :meth:`PersonaPlug.generate`."""
         request = await self._personalized(text, user, method, persona, history)
         options = replace(request.options, deadline=deadline)
-        with self.plug._prefixes.settled(request):
+        with self.plug.prefixes.settled(request):
             result = await self.plug.llm.agenerate(request.runnable, self.plug.sampling_of(request, sampling), options)
         return Reply.of(result, request, method or persona)
 
@@ -65,7 +65,7 @@ class AsyncPersonaPlug:
         options = replace(request.options, deadline=deadline)
         answer = self.plug.llm.astream(request.runnable, self.plug.sampling_of(request, sampling), options)
         started = False
-        with self.plug._prefixes.settled(request):
+        with self.plug.prefixes.settled(request):
             async with aclosing(answer) as chunks:
                 async for chunk in chunks:
                     if not started and chunk.text:

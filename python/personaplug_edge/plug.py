@@ -43,8 +43,8 @@ class PersonaPlug(Answers):
         self._request = RequestText(bundle.manifest.prompt, llm)
         self.histories = Histories(bundle, embedder, store)
         self.personalizer = Personalizer(bundle, embedder, store, self._request, self.histories.reembed, adapters)
-        self._prefixes = Prefixes(llm, bundle, store, save=save_prefixes)
-        self.histories.on_change += [self.personalizer.cache.drop, self._prefixes.forget]
+        self.prefixes = Prefixes(llm, bundle, store, save=save_prefixes)
+        self.histories.on_change += [self.personalizer.cache.drop, self.prefixes.forget]
         self._sampling = Sampling(**bundle.sampling_options)
 
     @classmethod

@@ -99,7 +99,7 @@ def test_another_bundle_does_not_take_it(folder: Path, tmp_path: Path) -> None:
     with PersonaPlug.load(folder, threads=1, store=store, save_prefixes=True) as plug:
         plug.user("anna").remember_all(SPORT)
         reused(plug, "hello there")
-        key = plug._prefixes._key(plug.personalize("x", user="anna", persona="static"))
+        key = plug.prefixes._key(plug.personalize("x", user="anna", persona="static"))
         assert plug.store.prefix("anna", key)
     with PersonaPlug.load(folder, threads=1, store=store, save_prefixes=True, context=128) as plug:
         # Damaged on disk: refused by the engine, computed anew, saved anew.

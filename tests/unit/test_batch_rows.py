@@ -72,7 +72,7 @@ def test_a_row_wins_over_the_run() -> None:
         ({"prompt": "a", "history": ["a", 5]}, "history item 2: expected a text or an object"),
         ({"prompt": "a", "history": [{"output": "art"}]}, "history item 1: the field 'text' is missing"),
         ({"prompt": "a", "history": [{"text": "a", "tag": "art"}]}, "history item 1: unknown field 'tag'"),
-        ({"prompt": "a", "history": [{"text": "a", "time": "noon"}]}, "time: expected seconds"),
+        ({"prompt": "a", "history": [{"text": "a", "time": "noon"}]}, "time: expected 2026-01-31T12:00"),
         ({"prompt": "a", "history": [{"text": "a", "output": 5}]}, "must be a str"),
         ({"prompt": "a", "options": [1]}, "options: expected an object"),
         ({"prompt": "a", "options": {"heat": 1}}, "unknown option 'heat'; known are max_tokens"),
@@ -238,7 +238,17 @@ def test_histories_by_user(tmp_path: Path) -> None:
     assert Histories(tmp_path / "histories.jsonl.gz").get("cy") == ()
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"history": []}', '{"user": "a"}', '{"user": "a", "history": [5]}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"history": []}',
+        '{"user": "a"}',
+        '{"user": "a", "history": [5]}',
+        '{"user": "a", "text": "x", "ouput": "y"}',
+    ],
+)
 def test_a_wrong_line_of_a_file_of_histories_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "histories.jsonl"
     file.write_text('{"user": "anna", "history": []}\n' + line + "\n")

@@ -37,7 +37,7 @@ class Terminal:
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> tuple[int, str, str]:
         if stdin is not None:
-            self.patch.setattr(sys, "stdin", io.StringIO(stdin))
+            self.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
         code = cli.main(arguments)
         output = self.capsys.readouterr()
         return code, output.out, output.err
@@ -68,10 +68,10 @@ def test_remember_reads_a_file_and_standard_input(run: Terminal, tmp_path: Path)
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ('{"text": ""}', "expected a text"),
+        ('{"text": ""}', "the text of a history item is empty"),
         ('{"text": "x", "titel": "y"}', "titel"),
-        ('{"text": "x", "output": 3}', "expected output to be a string, got int"),
-        ('{"text": "x", "time": "soon"}', "expected a time"),
+        ('{"text": "x", "output": 3}', "the output of a history item"),
+        ('{"text": "x", "time": "soon"}', "time: expected 2026-01-31T12:00"),
         ("[1]", "got list"),
         ("{", "line 2"),
         ('{"text": "\\ud800"}', "surrogate"),
@@ -80,7 +80,7 @@ def test_remember_reads_a_file_and_standard_input(run: Terminal, tmp_path: Path)
 def test_a_bad_line_is_named_and_nothing_is_stored(run: Terminal, line: str, complaint: str) -> None:
     code, out, err = run("remember", "anna", "--file", "-", stdin=f'"fine"\n{line}\n')
     assert (code, out) == (1, "")
-    assert err.startswith("personaplug: error: line 2") and complaint in err and err.count("\n") == 1
+    assert err.startswith("personaplug: error: standard input, line 2") and complaint in err and err.count("\n") == 1
     assert not run.store.exists()
 
 

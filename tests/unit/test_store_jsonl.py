@@ -74,13 +74,13 @@ def test_a_store_is_not_exported_over_itself(tmp_path: Path, monkeypatch: pytest
     ("line", "match"),
     [
         (b"{", "line 3: not JSON"),
-        (b"[1]", "line 3: expected an object"),
+        (b"[1]", "line 3: expected a text or an object"),
         (b'{"output": "x"}', "line 3: the field 'text' is missing"),
-        (b'{"text": 5}', "line 3, field 'text': expected a string, not int"),
-        (b'{"text": "a", "output": null}', "line 3, field 'output'"),
+        (b'{"text": 5}', "line 3: the text of a history item"),
+        (b'{"text": "a", "output": 5}', "line 3: the output of a history item"),
         (b'{"text": "a", "ouput": "x"}', "line 3: unknown field 'ouput'"),
         (b'{"text": "a", "time": NaN}', "line 3: the time .* finite"),
-        (b'{"text": "a", "time": "now"}', "line 3: the time"),
+        (b'{"text": "a", "time": "now"}', "line 3: time: expected"),
         (b'{"text": "a", "time": 1' + b"0" * 400 + b"}", "line 3: the time"),
         (b'{"text": " "}', "line 3: the text .* empty"),
         (b'{"text": "a\\ud800"}', "line 3: .*lone surrogate"),
@@ -99,6 +99,12 @@ def test_a_malformed_record_is_named_after_the_good_ones(tmp_path: Path, line: b
     with pytest.raises(TextError, match=match) as caught:
         next(records)
     assert "in.jsonl" in str(caught.value)
+
+
+def test_a_text_alone_is_an_item_and_null_is_as_if_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('"a"\n{"text": "b", "user": null, "output": null, "time": "1970-01-02"}\n', encoding="utf-8")
+    assert list(HistoryStore.import_jsonl(path)) == [(None, NewItem("a")), (None, NewItem("b", time=86_400.0))]
 
 
 def test_the_last_line_may_lack_its_end_and_the_user(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from typing import IO, Any, cast
 from ..errors import BatchError, TextError
 from ..store import NewItem
 from ..store.checks import check_user
+from ..store.item_record import FIELDS, owned_item_of
 from .groups import MAX_LINE_BYTES
 from .remote import open_binary
-from .schema import ITEM_FIELDS, parse_history
+from .schema import parse_history
 
 
 class Histories:
@@ -76,6 +77,8 @@ def _line(row: Any) -> tuple[str, str]:
     if not isinstance(row, dict) or "user" not in row:
         raise TextError('expected {"user": .., "history": [..]}, or an item: {"user": .., "text": ..}')
     user = check_user(row["user"])
-    items = row["history"] if "history" in row else [{name: row[name] for name in ITEM_FIELDS if name in row}]
-    parse_history(items)
-    return user, json.dumps(items)
+    if "history" in row:
+        parse_history(row["history"])
+        return user, json.dumps(row["history"])
+    owned_item_of(row)
+    return user, json.dumps([{name: row[name] for name in FIELDS if name in row}])

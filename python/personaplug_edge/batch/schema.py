@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MethodError, PromptError, SamplingError, TextError
@@ -15,7 +14,8 @@ from ..personalize.registry import parse
 from ..request import checked_labels
 from ..sampling import Sampling
 from ..store import NewItem
-from ..store.checks import check_item, check_user
+from ..store.checks import check_user
+from ..store.item_record import item_of
 from ..texts import check_text, check_unicode
 from .options import BatchOptions
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..personalizer import PersonaMode
 
 FIELDS = ("id", "user", "history", "prompt", "persona", "method", "options", "labels")
-ITEM_FIELDS = ("text", "output", "time", "source")
 _NUMBERS: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}
 
 
@@ -121,34 +120,10 @@ def parse_history(value: Any) -> tuple[NewItem, ...]:
     items = []
     for place, each in enumerate(value, start=1):
         try:
-            items.append(_item(each))
+            items.append(item_of(each))
         except TextError as error:
             raise TextError(f"history item {place}: {error}") from None
     return tuple(items)
-
-
-def _item(value: Any) -> NewItem:
-    if isinstance(value, str):
-        return check_item(NewItem(value))
-    if not isinstance(value, Mapping):
-        raise TextError(f"expected a text or an object, got {type(value).__name__}")
-    if unknown := [field for field in value if field not in ITEM_FIELDS]:
-        raise TextError(f"unknown field {unknown[0]!r}; known are {', '.join(ITEM_FIELDS)}")
-    if value.get("text") is None:
-        raise TextError("the field 'text' is missing")
-    time = _seconds(value.get("time"))
-    return check_item(NewItem(value["text"], value.get("output") or "", time, value.get("source") or ""))
-
-
-def _seconds(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            raise TextError(f"time: expected seconds since 1970 or ISO 8601, got {value!r:.40}") from None
-    if isinstance(value, datetime):  # Parquet's timestamps too
-        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
-    return value  # type: ignore[no-any-return]  # None, or what check_item looks at
 
 
 def _row_id(value: Any) -> str | int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .items import parse_time, read_file, store_items, told
+from .items import read_file, store_items, told
 from .session import open_plug
 from .terminal import out, write_json
 
@@ -25,6 +25,7 @@ def remember(
 ) -> None:
     """Store history items. A file is checked before its first item is stored; items there already are reported."""
     from ..store import NewItem
+    from ..store.item_record import time_of
 
     if (text is None) == (file is None):
         raise typer.BadParameter("expected either TEXT or --file")
@@ -33,7 +34,7 @@ def remember(
     if file is not None:
         items = read_file(file, source=source)
     else:
-        items = [NewItem(text=text or "", output=output or "", time=parse_time(time), source=source)]
+        items = [NewItem(text=text or "", output=output or "", time=time_of(time), source=source)]
     with open_plug() as plug:
         report = store_items(plug, user, items)
     write_json(report) if json else out().print(told(report), soft_wrap=True)

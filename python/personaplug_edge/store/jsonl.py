@@ -6,17 +6,16 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from personaplug_edge.errors import StoreError, TextError
-from personaplug_edge.store.checks import MAX_TEXT_BYTES, check_item, check_user
+from personaplug_edge.store.checks import MAX_TEXT_BYTES
 from personaplug_edge.store.failures import translated
+from personaplug_edge.store.item_record import owned_item_of
 from personaplug_edge.store.records import Item, NewItem
 
 _FIELDS = ("user", "text", "output", "time", "source", "created")
-
-_MADE_ANEW = ("id", "digest")
-"""Fields that an item has besides, which a store makes itself: passed over."""
+"""Fields of an export."""
 
 MAX_LINE_BYTES = 20 * MAX_TEXT_BYTES
 """Three fields of the largest size, each byte escaped as \\u00XX at worst, and some room."""
@@ -66,23 +65,26 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_items(path: str | Path) -> Iterator[tuple[str | None, NewItem]]:
-    """The records of a file, one at a time: (user or None, item). TextError names the line and the field that is wrong.
-
-    A record needs ``text``; ``user``, ``output``, ``time`` and ``source`` may be left out; what a store makes itself
-    (``created``, ``id``, ``digest``) is not read; any other field is refused, as it may be a misspelled one. Blank
-    lines are passed over.
-    """
+    """The records of a file; see :func:`read_records`."""
     with translated(str(path)), open(path, "rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            where = f"{path}, line {number}"
-            if len(line) > MAX_LINE_BYTES:
-                raise TextError(f"{where}: longer than {MAX_LINE_BYTES} bytes; one record a line is expected")
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield _read_record(line, where)
+        yield from read_records(file, str(path))
+
+
+def read_records(file: BinaryIO, name: str) -> Iterator[tuple[str | None, NewItem]]:
+    """The records of an open file, one at a time: (user or None, item). TextError names the line and what is wrong.
+
+    A record is what :func:`owned_item_of` reads. Blank lines are passed over.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        where = f"{name}, line {number}"
+        if len(line) > MAX_LINE_BYTES:
+            raise TextError(f"{where}: longer than {MAX_LINE_BYTES} bytes; one record a line is expected")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            yield _read_record(line, where)
 
 
 def _read_record(line: bytes, where: str) -> tuple[str | None, NewItem]:
@@ -90,22 +92,7 @@ def _read_record(line: bytes, where: str) -> tuple[str | None, NewItem]:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise TextError(f"{where}: not JSON in UTF-8: {error}") from None
-    if not isinstance(record, dict):
-        raise TextError(f'{where}: expected an object such as {{"text": "..."}}, not {type(record).__name__}')
-    for field in record:
-        if field not in (*_FIELDS, *_MADE_ANEW):
-            raise TextError(f"{where}: unknown field {field!r}; known are {', '.join(_FIELDS)}")
-    if "text" not in record:
-        raise TextError(f"{where}: the field 'text' is missing")
-    for field in ("text", "output", "source"):
-        if not isinstance(record.get(field, ""), str):
-            raise TextError(f"{where}, field {field!r}: expected a string, not {type(record[field]).__name__}")
     try:
-        user = record.get("user")
-        return None if user is None else check_user(user), check_item(_new_item(record))
+        return owned_item_of(record)
     except TextError as error:
         raise TextError(f"{where}: {error}") from None
-
-
-def _new_item(record: dict[str, Any]) -> NewItem:
-    return NewItem(record["text"], record.get("output", ""), record.get("time"), record.get("source", ""))
