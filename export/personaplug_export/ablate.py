@@ -30,6 +30,7 @@ from personaplug_export.vectors import EncoderOptions
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
+    "rows without a history": {"drop_all": 1.0},
     "paper's temperature (1)": {"learned_temperature": False},
     "items without the user's output": {"history_template": "{text}"},
     "items with the output twice": {"history_template": "{output}. {output}: {text}"},
@@ -52,12 +53,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "hold": 10.0,
         "learned_recency": True,
     },
+    "wider projector": {"inner_width": 512},
+    "all that tiny has": {
+        "persona_tokens": 2,
+        "warm_start": True,
+        "hold": 10.0,
+        "learned_recency": True,
+        "inner_width": 512,
+        "history_template": "{output}. {output}: {text}",
+    },
     "contrast with another user": {"contrast": 0.5},
     "input encoder trained whole": {"input_encoder": "full"},
     "every task cross-fitted": {"cross_fit": "all"},
     "nothing cross-fitted": {"cross_fit": "none"},
 }
-"""Changes to the base by name; ``cross_fit`` "none" leaves the LLMs of the folds out."""
+"""Changes to the base by name. ``cross_fit`` "none" leaves the LLMs of the folds out; with a ``drop_all`` of 1 the rows
+are trained, and asked, without any history: what is better than they are comes from the history."""
 
 BARE = "bare LLM"
 """The row without any plug."""
@@ -114,6 +125,8 @@ def evaluate(trainer: Trainer, task: Task, examples: Examples, batch: int = 32) 
     """
     questions = sorted(examples.questions, key=lambda q: len(q.input) + len(q.gold))
     others = [replace(q, history=wrong_history(task, q)) for q in questions]
+    if trainer.options.drop_all == 1:
+        questions = others = [replace(q, history=()) for q in questions]
     examples.learn(others)
     found = []
     for start in range(0, len(questions), batch):

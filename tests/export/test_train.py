@@ -229,20 +229,23 @@ def test_variants_are_trained_once_and_compared_by_user(folders: dict[str, Path]
     )
     results = {
         name: run_variant(setting, changes, tmp_path / name)
-        for name, changes in {"base": {}, "blind": {"history_template": "{text}"}}.items()
+        for name, changes in {"base": {}, "blind": {"history_template": "{text}"}, "none": {"drop_all": 1.0}}.items()
     }
     assert run_variant(setting, {}, tmp_path / "base") == results["base"]
     rows = {name: tasks["news_category"] for name, tasks in results.items()}
     # Without what the users answered nothing tells them apart: another's history is as good.
     assert all(row["wrong_nll"] > row["nll"] + 0.5 for row in rows["base"])
     assert all(abs(row["wrong_nll"] - row["nll"]) < 1e-4 for row in rows["blind"])
+    # Rows that were trained without histories are asked without them, too.
+    assert all(row["wrong_nll"] == row["nll"] for row in rows["none"])
+    assert sum(row["nll"] for row in rows["none"]) > sum(row["nll"] for row in rows["base"])
     results[BARE] = run_bare(setting, tmp_path / "bare")
     bare = results[BARE]["news_category"]
     assert all(row["wrong_nll"] == row["nll"] for row in bare)
     assert sum(row["nll"] for row in bare) > sum(row["nll"] for row in rows["base"])
     text = table(results)
     assert "| base |" in text and "+0.000 [+0.000, +0.000]" in text and "| blind |" in text
-    assert [line.count("|") for line in text.splitlines() if line.startswith("|")] == [7] * 5
+    assert [line.count("|") for line in text.splitlines() if line.startswith("|")] == [7] * 6
 
 
 def test_the_chosen_label_is_the_likeliest(folders: dict[str, Path], tmp_path: Path) -> None:
