@@ -26,7 +26,7 @@ from common import finish, interleaved, parser, ratio, summary, table, write_jso
 from memory_child import memory
 from random_bundle import bundle_folder
 
-from personaplug_edge import BatchOptions, BatchResult, NewItem, PersonaPlug, Sampling, generate_batch
+from personaplug_edge import BatchOptions, BatchResult, Bundle, NewItem, PersonaPlug, Sampling, generate_batch
 from personaplug_edge.batch import BatchProgress, RayOptions
 from personaplug_edge.batch.ledger import Ledger
 from personaplug_edge.batch.readers import FileSource
@@ -123,8 +123,11 @@ def options(given: Any) -> BatchOptions:
 
 
 def stored(given: Any, users: int) -> Path:
-    """The store of so many users; whole or not there."""
-    path = given.folder / f"users-{users}.db"
+    """The store of so many users; whole or not there. One that another bundle's vectors lie in would be embedded anew
+    while it is measured: each bundle has its own.
+    """
+    key = Bundle.load(given.bundle).bundle_key
+    path = given.folder / f"users-{users}-{key[:12]}.db"
     if path.exists():
         return path
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -178,6 +178,15 @@ class Choice:
         return cls(best, tuple(labels), logprobs, request.attribution, request.embed_seconds)
 
     @property
+    def median(self) -> str:
+        """Of labels given as the steps of a scale, as ratings are: the one in the middle of the probability.
+
+        No other has a smaller expected distance to the true one, in steps; the likeliest is the oftenest right.
+        """
+        reached = np.cumsum(self.probabilities)
+        return self.labels[int(np.argmax(reached >= reached[-1] / 2))]
+
+    @property
     def probabilities(self) -> tuple[float, ...]:
         """Softmax of ``logprobs``: the share of each label among those offered."""
         shifted = np.exp(np.array(self.logprobs) - max(self.logprobs))

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.gguf_llama import TinyModel
 from models.onnx_models import make_bundle
 from personaplug_edge import PersonaPlug
 from personaplug_edge.bundle import PromptPart
+from personaplug_edge.errors import PersonaPlugError
 from personaplug_edge.evaluate.data import Example, PastItem, Task
 from personaplug_edge.evaluate.methods import LLM_METHODS, METHODS
 from personaplug_edge.evaluate.report import report_of
@@ -64,6 +66,23 @@ def test_predictions_are_those_of_the_runtime(plug: PersonaPlug, task: Task, tmp
     again = run_task(plug, task, predictions=tmp_path)
     assert again.predictions == result.predictions
     assert plug.store.users() == []
+
+
+def test_a_rating_is_the_median_or_the_likeliest(plug: PersonaPlug, task: Task, tmp_path: Path) -> None:
+    scale = ("1", "2", "3", "4", "5")
+    stars = {label: star for label, star in zip(LABELS, ("5", "1", "3"), strict=True)}
+    rated = tuple(replace(each, gold=stars[each.gold]) for each in task.examples)
+    # Labels in any order: the scale is in their numbers.
+    task = replace(task, kind="rating", labels=("3", "5", "1", "4", "2"), examples=rated, prior="5")
+    found = {way: run_task(plug, task, ["none"], ratings=way).predictions["none"] for way in ("median", "likeliest")}
+    for number, example in enumerate(task.examples):
+        shares = plug.choose(example.input, scale, method="none").probabilities
+        half = next(place for place in range(5) if sum(shares[: place + 1]) >= 0.5)
+        assert found["median"][number].text == scale[half]
+        assert found["likeliest"][number].text == scale[int(np.argmax(shares))]
+    run_task(plug, task, ["none"], predictions=tmp_path)
+    with pytest.raises(PersonaPlugError, match="made with another ratings"):
+        run_task(plug, task, ["none"], ratings="likeliest", predictions=tmp_path)
 
 
 def test_each_text_is_encoded_once(plug: PersonaPlug, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,13 @@ class Input(str, Enum):
     full = "full"
 
 
+class Ratings(str, Enum):
+    """Which of the ratings is the answer."""
+
+    median = "median"
+    likeliest = "likeliest"
+
+
 WIDE = 130
 """Columns of a terminal from which on a figure and its interval stand on one line."""
 
@@ -50,6 +57,9 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=0, help="So many questions a task, evenly spread; 0: all.")] = 0,
     bm25_items: Annotated[int, typer.Option(min=1, help="Items that bm25 puts into the prompt at most.")] = 4,
     beams: Annotated[int, typer.Option(min=1, max=32, help="Beams for free text (the paper: 4); 1: greedy.")] = 1,
+    ratings: Annotated[
+        Ratings, typer.Option(help="Of ratings, answer the median by probability (least error) or the likeliest.")
+    ] = Ratings.median,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the users.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
     lengths: Annotated[
@@ -90,6 +100,7 @@ def evaluate(
                     "settings": about,
                     "bm25_items": bm25_items,
                     "beams": beams,
+                    "ratings": ratings.value,
                     "truncation": truncation,
                 }
                 run = run_task(plug, each, method or (), progress=progress, **options)
@@ -99,7 +110,7 @@ def evaluate(
             reports.append(report_of(run, resamples=resamples, seed=seed))
             _show(reports[-1])
     about |= {"limit": limit, "bm25_items": bm25_items, "beams": beams, "resamples": resamples, "seed": seed}
-    about["lengths"] = truncation.lengths
+    about |= {"lengths": truncation.lengths, "ratings": ratings.value}
     _write(reports, about, json=json, markdown=markdown, csv=csv, png=png)
 
 

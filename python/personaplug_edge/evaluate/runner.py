@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..beams import Beams
 from ..request_options import RequestOptions
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..results import Personalized
 
 Progress = Callable[[int, int], None]
+Ratings = Literal["median", "likeliest"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def run_task(
     *,
     bm25_items: int = 4,
     beams: int = 1,
+    ratings: Ratings = "median",
     predictions: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     truncation: Truncation | None = None,
@@ -57,14 +59,15 @@ def run_task(
 ) -> TaskRun:
     """Answers every question by every method, those not yet in the ``predictions`` folder.
 
-    Free text is decoded greedily, or with ``beams`` beams. ``settings`` is what the predictions depend on beside these;
-    it is written into their files and checked. ``truncation`` asks some methods again with cut histories.
+    Free text is decoded greedily, or with ``beams`` beams; a rating is the ``median`` of what the labels' probabilities
+    say, which suits an error counted in steps, or the ``likeliest``. ``settings`` is what the predictions depend on
+    beside these; it is written into their files and checked. ``truncation`` asks some methods again with cut histories.
     ``progress`` is called with (answers done, answers wanted). Raises what the runtime raises.
     """
     names = methods_for(task, methods)
     every = [*(Series(name) for name in names), *(truncation.series(task) if truncation else ())]
-    ask = Asker(with_cache(plug), task, bm25_items, beams)
-    about = {"beams": beams, **(settings or {})}
+    ask = Asker(with_cache(plug), task, bm25_items, beams, ratings)
+    about = {"beams": beams, **({"ratings": ratings} if task.kind == "rating" else {}), **(settings or {})}
     with ExitStack() as stack:
         logs = {each: stack.enter_context(_log(each, task, predictions, about, bm25_items)) for each in every}
         total, done = len(every) * len(task.examples), 0
@@ -91,8 +94,12 @@ def run_task(
 class Asker:
     """Answers one question by one method."""
 
-    def __init__(self, plug: PersonaPlug, task: Task, bm25_items: int = 4, beams: int = 1) -> None:
+    def __init__(
+        self, plug: PersonaPlug, task: Task, bm25_items: int = 4, beams: int = 1, ratings: Ratings = "median"
+    ) -> None:
         self._plug, self._task, self._bm25_items, self._beams = plug, task, bm25_items, beams
+        self._median = task.kind == "rating" and ratings == "median"
+        self._labels = sorted(task.labels, key=float) if task.kind == "rating" else task.labels
         self._sampling = Sampling(**plug.bundle.sampling_options)
 
     def __call__(self, name: str, example: Example) -> Prediction:
@@ -109,8 +116,8 @@ class Asker:
             training_seconds=request.training_seconds,
         )
         if request.votes is not None:
-            text = self._plug.choose(example.input, self._task.labels, request=request).label
-            return replace(found, text=text if request.votes else self._task.prior, first_token_seconds=seconds)
+            text = self._chosen(example, request) if request.votes else self._task.prior
+            return replace(found, text=text, first_token_seconds=seconds)
         # First, before any other call has computed the keys and values of this prompt.
         free = self._task.kind == "text"
         usual = request.sampling(self._sampling)
@@ -119,7 +126,7 @@ class Asker:
         answer = self._plug.llm.generate(request.prompt, sampling, alike)
         score = self._plug.score(example.input, example.gold, request=request)
         if self._task.labels:
-            text = self._plug.choose(example.input, self._task.labels, request=request).label
+            text = self._chosen(example, request)
         elif free and self._beams > 1:
             beams = Beams(beams=self._beams, max_tokens=usual.max_tokens, stop=tuple(usual.stop))
             text = self._plug.llm.beam_search(request.prompt, beams, alike)[0].text
@@ -132,6 +139,10 @@ class Asker:
             tokens=len(score.tokens),
             first_token_seconds=seconds + answer.timings.first_token_seconds,
         )
+
+    def _chosen(self, example: Example, request: Personalized) -> str:
+        choice = self._plug.choose(example.input, self._labels, request=request)
+        return choice.median if self._median else choice.label
 
     def _personalized(self, asked: Question, example: Example) -> tuple[Personalized, float]:
         """The request and the seconds it took, with what is kept between requests (vectors, an index) there already."""
