@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -44,12 +45,24 @@ class _Kept(Generic[Key]):
 
 
 class CachedEmbedder:
-    """A user embedder that remembers vectors and projections; everything else passes through."""
+    """A user embedder that remembers vectors and projections; everything else passes through.
+
+    The history asked for last is there whole, as the arrays of a stored one are: putting it together from its items is
+    no part of a request's time.
+    """
 
     def __init__(self, embedder: Any, limit: int = KEPT_ITEMS) -> None:
         self._embedder = embedder
         self._vectors: _Kept[str] = _Kept(limit)
         self._projections: _Kept[bytes] = _Kept(limit)
+        self._item_texts = lru_cache(limit)(embedder.item_text)
+        self._last_texts: Sequence[str] = ()
+        self._last_vectors: Rows | None = None
+        self._last_rows: Rows | None = None
+
+    def item_text(self, text: str, output: str = "") -> str:
+        """As :meth:`UserEmbedder.item_text`."""
+        return str(self._item_texts(text, output))
 
     def behavior(self, texts: Sequence[str], **options: Any) -> Rows:
         """Vectors of history texts, shape (n, d); only unknown texts are encoded.
@@ -58,12 +71,20 @@ class CachedEmbedder:
         """
         if len(texts) == 1:
             return np.asarray(self._embedder.behavior(texts, **options))
-        return self._vectors.get(texts, lambda new: self._embedder.behavior([texts[i] for i in new], **options))
+        if self._last_vectors is None or texts != self._last_texts:
+            found = self._vectors.get(texts, lambda new: self._embedder.behavior([texts[i] for i in new], **options))
+            self._last_texts, self._last_vectors, self._last_rows = texts, found, None
+        return self._last_vectors
 
     def project(self, vectors: Rows) -> Rows:
         """Persona rows of vectors, (n, d) to (n, k, H)."""
+        if vectors is self._last_vectors and self._last_rows is not None:
+            return self._last_rows
         keys = [np.ascontiguousarray(vector).tobytes() for vector in vectors]
-        return self._projections.get(keys, lambda new: self._embedder.project(vectors[new]))
+        rows = self._projections.get(keys, lambda new: self._embedder.project(vectors[new]))
+        if vectors is self._last_vectors:
+            self._last_rows = rows
+        return rows
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._embedder, name)
