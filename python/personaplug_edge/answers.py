@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from personaplug_edge.beams import BeamResult, Beams
 from personaplug_edge.conversation import Conversation
+from personaplug_edge.personalizer import parts_of
 from personaplug_edge.request import RequestText, answer_chunks, answer_text, checked_labels
 from personaplug_edge.results import Choice, Personalized, Reply, Score
+from personaplug_edge.sampling import checked_sampling
+from personaplug_edge.store.checks import check_user
 from personaplug_edge.user import User
 
 if TYPE_CHECKING:
@@ -130,7 +133,8 @@ class Answers:
         Errors as :meth:`generate`.
         """
         request = self.personalize(text, user=user, method=method, persona=persona, history=history)
-        beams = beams or Beams(max_tokens=self._sampling.max_tokens, stop=tuple(self._sampling.stop))
+        if beams is None:
+            beams = Beams(max_tokens=self._sampling.max_tokens, stop=tuple(self._sampling.stop))
         found = self.llm.beam_search(request.runnable, beams, replace(request.options, deadline=deadline))
         return [replace(each, text=answer_text(each.text)) for each in found]
 
@@ -145,12 +149,14 @@ class Answers:
         slide: bool = True,
     ) -> Conversation:
         """A conversation in which every request is answered in the light of those before; see :class:`Conversation`."""
+        parts_of(method, persona)  # what is wrong is said now, not with the first turn
+        user_id = user.id if isinstance(user, User) else user
         return Conversation(
             self.personalizer,
             self._request,
             self.prefixes,
-            sampling or self._sampling,
-            user=user.id if isinstance(user, User) else user,
+            self._sampling if sampling is None else checked_sampling(sampling),
+            user=None if user_id is None else check_user(user_id),
             method=method,
             persona=persona,
             history=history,
@@ -220,4 +226,4 @@ class Answers:
 
     def sampling_of(self, request: Personalized, asked: Sampling | None = None) -> Sampling:
         """How a request is decoded: as asked, or else as the bundle says with what the method hints at."""
-        return asked or request.sampling(self._sampling)
+        return request.sampling(self._sampling) if asked is None else asked

@@ -14,6 +14,7 @@ from personaplug_edge.personalize.registry import puts_text
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request import RequestText, answer_chunks
 from personaplug_edge.request_options import RequestOptions
+from personaplug_edge.sampling import checked_sampling
 
 if TYPE_CHECKING:
     from personaplug_edge.generation import Chunk
@@ -97,7 +98,7 @@ class Conversation:
         said, finish = "", "cancelled"
         try:
             made, front, shown = self._worded(text)
-            sampling = sampling or made.sampling(self._sampling)
+            sampling = made.sampling(self._sampling) if sampling is None else checked_sampling(sampling)
             front, asked = self._fitted(made, front, shown, sampling.max_tokens)
             chunks = self._request.llm.stream(self._prompt(made, asked), sampling, self._options(made, deadline))
             with closing(chunks):

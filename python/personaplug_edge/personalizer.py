@@ -94,9 +94,7 @@ class Personalizer:
             MethodError: the method is unknown, cannot be combined as asked, or failed.
             TextError, StoreError: the request, the history or the store cannot be used.
         """
-        if method is None and persona not in MODES:
-            raise PromptError(f'expected persona "query", "static" or "off"; got {persona!r}')
-        parts = parse(MODES[persona] if method is None else method)
+        parts = parts_of(method, persona)
         asked = self._request.cut(text) if cut else check_text(text, "the request")
         stored = user if history is None else None
         started = time.perf_counter()
@@ -186,6 +184,15 @@ class Personalizer:
             keep.append(head)
         owner = "" if user is None else owner_of(user)
         return RequestOptions(owner=owner, keep=tuple(keep), common=common, protect=head, adapter=adapter)
+
+
+def parts_of(method: str | None, persona: PersonaMode) -> tuple[Part, ...]:
+    """The parts of a method, or of the one that ``persona`` is short for. Raises MethodError, PromptError."""
+    if method is not None:
+        return parse(method)
+    if persona not in tuple(MODES):  # what a caller gives need not be hashable
+        raise PromptError(f'expected persona "query", "static" or "off"; got {persona!r:.80}')
+    return parse(MODES[persona])
 
 
 def _again(make: Callable[[], T]) -> T:

@@ -19,6 +19,7 @@ from personaplug_edge.request import RequestText
 from personaplug_edge.results import Attribution
 from personaplug_edge.sampling import Sampling
 from personaplug_edge.store import HistoryStore, NewItem, Summary
+from personaplug_edge.store.checks import check_user
 from personaplug_edge.user import User
 
 
@@ -119,8 +120,8 @@ class PersonaPlug(Answers):
         self.store.close()
 
     def user(self, user_id: str) -> User:
-        """The user of an id; nothing is stored until something is remembered."""
-        return User(self, user_id)
+        """The user of an id; nothing is stored until something is remembered. Raises TextError for what is no id."""
+        return User(self, check_user(user_id))
 
     def explain(
         self, text: str, user: User | str, *, history: Sequence[NewItem] | None = None

@@ -60,7 +60,7 @@ class User:
             TextError: something is no item, or an item's text cannot be used; its batch is not stored.
             StoreError: the store cannot be written; the batch is not stored.
         """
-        if isinstance(items, (str, dict, NewItem)):
+        if isinstance(items, (str, dict, NewItem)) or not isinstance(items, Iterable):
             raise TextError(f"expected a list of history items, got one {type(items).__name__}; put it into a list")
         ids: list[int] = []
         new: list[bool] = []

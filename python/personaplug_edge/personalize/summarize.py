@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import cast
 
-from personaplug_edge.errors import PromptError
+from personaplug_edge.errors import MethodError, PromptError
 from personaplug_edge.personalize.past import AnyItem, InlinePast, Past
 from personaplug_edge.personalize.services import Services
 from personaplug_edge.prompt import Prompt
@@ -160,8 +160,12 @@ def stored_summary(
     """The stored summary of a user, made anew where it is missing or more than ``share`` of the history is newer.
 
     ``latest`` items are read, 0 for all. Not stored in a store that is open for reading alone, nor where items were
-    changed or deleted meanwhile.
+    changed or deleted meanwhile. Raises MethodError for a share or a number that is none.
     """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not share >= 0:
+        raise MethodError(f"share: expected a number from 0, such as 0.2, got {share!r:.80}")
+    if isinstance(latest, bool) or not isinstance(latest, int) or latest < 0:
+        raise MethodError(f"latest: expected a whole number from 0 (all items), got {latest!r:.80}")
     store, key = services.store, services.bundle.bundle_key
     revision, count = store.revision(user), store.count(user)
     found = store.summary(user, key)
