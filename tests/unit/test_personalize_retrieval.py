@@ -146,6 +146,21 @@ def test_lamp_wordings(name: str) -> None:
         assert (front, text) == (WRITTEN[name], request)
 
 
+@pytest.mark.parametrize("title", ['On "foo" bar', '"Foo" and "bar"', 'What is "foo"'])
+def test_a_title_with_quotation_marks_stays_whole(title: str) -> None:
+    request = LAMP["LaMP_1"].replace("Graphs", title)
+    wording = wording_of(TINY, request)
+    assert wording.parts(request)[1] == title and wording.subject(request) == "A B"
+    _, text = wording.place(request, [wording.write("a", "1"), wording.write("b", "2")])
+    assert text == request.replace(f'"{title}"', f'"{title}", and "b", and "a"')
+    _, again = wording.place(text, [wording.write("c", "3")])  # of a second method
+    assert again == request.replace(f'"{title}"', f'"{title}", and "b", and "a", and "c"')
+    other = f'{wording.begins} "Graphs", what is related?'  # worded otherwise: the next quotation mark
+    assert wording.place(other, ['"a"'])[1] == f'{wording.begins} "Graphs", and "a", what is related?'
+    unquoted = f"{wording.begins} Graphs, what is related?"
+    assert wording.place(unquoted, ['"a"']) == ('"a". ', unquoted)
+
+
 def test_majority() -> None:
     def best(*outputs: str) -> str:
         votes = majority_votes(outputs)

@@ -30,6 +30,8 @@ class Wording:
     """what requests of this kind begin with"""
     marker: str = ":"
     """what ends the wording; what follows is what the request is about"""
+    ends: str = ""
+    """what follows what a quoted request is about: a title may hold quotation marks of its own (LaMP-1)"""
     item: str = ""
     """a past item, with the places {text} and {output}"""
     unanswered: str = ""
@@ -51,7 +53,7 @@ class Wording:
         if not found or (not self.name and (len(head) > LONG_WORDING or not rest.strip())):
             return "", text.strip()
         if self.marker.endswith('"'):
-            rest = rest.partition('"')[0]
+            rest, _ = self._quoted(rest)
         return head + found, rest.strip()
 
     def subject(self, text: str) -> str:
@@ -69,10 +71,21 @@ class Wording:
         request.
         """
         joined = self.joint.join(reversed(written))
-        if not self.inserted:
+        if not self.inserted or self.marker not in request:
             return fill(self.front, items=joined), request
-        before, title, behind = _around_title(request, self.marker)
-        return "", f"{before}{title}{self.joint}{joined}{behind}"
+        before, found, rest = request.partition(self.marker)
+        title, behind = self._quoted(rest)
+        return "", f'{before}{found}{title}"{self.joint}{joined}{behind}'
+
+    def _quoted(self, rest: str) -> tuple[str, str]:
+        """What follows the marker as (title, behind its closing quotation mark): the one in front of ``ends``, else
+        the next.
+        """
+        title, found, behind = rest.partition(f'"{self.ends}')
+        if found:
+            return title, self.ends + behind
+        title, _, behind = rest.partition('"')
+        return title, behind
 
 
 LAMP_WORDINGS = (
@@ -80,6 +93,7 @@ LAMP_WORDINGS = (
         name="LaMP_1",
         begins="For an author who has written the paper with the title",
         marker='title "',
+        ends=", which reference",
         item='"{text}"',
         longest=TITLE_TOKENS,
         inserted=True,
@@ -144,10 +158,3 @@ def plain(template: str, request: str) -> Wording:
 def wording_of(template: str, request: str) -> Wording:
     """The wording of a request."""
     return next((w for w in LAMP_WORDINGS if request.startswith(w.begins)), None) or plain(template, request)
-
-
-def _around_title(request: str, marker: str) -> tuple[str, str, str]:
-    """A request as (before, "title", behind), the quotation marks with the title."""
-    before, found, rest = request.partition(marker)
-    title, _, behind = rest.partition('"')
-    return before + found.removesuffix('"'), f'"{title}"', behind
