@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from personaplug_edge.adapters import INDEX, AdapterFolder, file_name
 from personaplug_edge.errors import AdapterError, MethodError
 from personaplug_edge.evaluate.data import Example, PastItem, Task
 from personaplug_edge.evaluate.runner import run_task
+from personaplug_edge.personalize import registry
+from personaplug_edge.personalize.method import Contribution
 
 REQUEST = "hello there"
 SHORT = Sampling(max_tokens=12, ignore_end=True, temperature=0.0)
@@ -71,6 +74,27 @@ def test_score_choice_beams_and_chat_run_with_the_adapter(plug: PersonaPlug) -> 
     with plug.chat(user="anna", method="lora", sampling=SHORT) as one, plug.chat(user="anna", method="none") as other:
         assert one.say(REQUEST).answer == answer(plug, "anna", "lora")
         assert other.say(REQUEST, sampling=SHORT).answer == answer(plug, "anna", "none")
+
+
+def test_a_method_of_ones_own_names_an_adapter_or_its_path(
+    plug: PersonaPlug, adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(adapters / file_name("anna", "lora"))
+    named: list[str] = []
+    entry = SimpleNamespace(value="tests:mine", load=lambda: lambda user, request: Contribution(adapter=named[-1]))
+    monkeypatch.setattr(registry, "_found", lambda: {"mine": entry})
+    registry._parse.cache_clear()
+    plug.llm.add_adapter("annas own", path)
+    for name in ("annas own", path):
+        named.append(name)
+        made = plug.personalize(REQUEST, method="mine", history=ITEMS)
+        assert made.adapter == made.options.adapter == name
+        assert answer(plug, "nobody", "mine") == answer(plug, "anna", "lora")
+    for wrong in ("bens own", str(adapters / INDEX)):
+        named.append(wrong)
+        with pytest.raises(MethodError, match="method 'mine': adapter: "):
+            plug.personalize(REQUEST, method="mine")
+    registry._parse.cache_clear()
 
 
 def test_rows_of_prompt_tuning_stand_where_a_persona_does(plug: PersonaPlug, adapters: Path) -> None:

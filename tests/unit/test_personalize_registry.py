@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from personaplug_edge.prompt import Prompt
 
 
 class WordsAreTokens:
-    """The service that combining asks for."""
+    """The services that combining asks for."""
+
+    llm = SimpleNamespace(model=SimpleNamespace(vocabulary_size=9))
 
     def length(self, text: str) -> int:
         return len(text.split())

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from personaplug_edge.errors import MethodError, UnknownItemError
+from personaplug_edge.personalize.contribution_check import check_contribution
 from personaplug_edge.personalize.method import Contribution, Request
 from personaplug_edge.personalize.past import Past
 from personaplug_edge.personalize.registry import Part
@@ -26,14 +27,16 @@ def contribute(parts: Sequence[Part], user: Past, request: Request) -> Contribut
     for part in parts:
         each = _run(part, user, replace(left, argument=part.argument))
         made.append(each)
-        if each.text is not None or each.front:
-            placed = left.placed if each.text is None else each.text
-            taken = request.length(each.front + placed) - request.length(left.placed)
-            left = replace(left, placed=placed, room=left.room - taken)
-    whole = [part.name for part, each in zip(parts, made, strict=True) if each.prompt is not None]
-    if whole and len(parts) > 1:
-        raise MethodError(f"method {whole[0]!r} makes the whole prompt and cannot be combined; name it alone")
-    return made[0] if len(made) == 1 else _joined(made, [part.name for part in parts])
+        placed = left.placed if each.text is None else each.text
+        left = replace(left, placed=placed, room=left.room - left.added(each))
+    if len(made) == 1:
+        return made[0]
+    for part, each in zip(parts, made, strict=True):
+        if each.prompt is not None:
+            raise MethodError(f"method {part.name!r} makes the whole prompt and cannot be combined; name it alone")
+        if each.votes is not None:
+            raise MethodError(f"method {part.name!r} votes for labels and cannot be combined; name it alone")
+    return _joined(made, [part.name for part in parts])
 
 
 def _joined(made: Sequence[Contribution], names: Sequence[str]) -> Contribution:
@@ -75,4 +78,6 @@ def _run(part: Part, user: Past, request: Request) -> Contribution:
         found = Contribution(prompt=found)
     if not isinstance(found, Contribution):
         raise MethodError(f"method {part.name!r}: expected a Contribution or a Prompt, got {found!r:.80}")
+    if not part.own:
+        check_contribution(part.name, found, request)
     return found

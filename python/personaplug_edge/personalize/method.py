@@ -58,6 +58,13 @@ class Request:
         """Tokens of a text."""
         return self.services.length(text)
 
+    def added(self, made: Contribution) -> int:
+        """Tokens that the texts of a contribution add to the request as methods named earlier have left it."""
+        if made.text is None and not made.front:
+            return 0
+        text = self.placed if made.text is None else made.text
+        return self.length(made.front + text) - self.length(self.placed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contribution:
@@ -72,7 +79,7 @@ class Contribution:
     front: str = ""
     """text in front of the request, within ``Request.room`` tokens"""
     text: str | None = None
-    """the request in other words, where a method must put something into it"""
+    """the request in other words, where a method must put something into it: ``Request.room`` tokens more at most"""
     prompt: Prompt | None = None
     """the whole prompt, run as it is; then no other method can add to it"""
     adapter: str | None = None
@@ -80,7 +87,7 @@ class Contribution:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """fields of Sampling that suit the method; what a caller asks for goes before"""
     votes: Mapping[str, float] | None = None
-    """weight of each label: a method that asks no LLM"""
+    """weight of each label, 0 or more: a method that asks no LLM; then no other method can stand beside it"""
     attribution: tuple[Attribution, ...] = ()
     """history items by falling weight"""
     keeps: frozenset[Kind] = frozenset()
