@@ -152,13 +152,11 @@ class Personalizer:
         return _again(make)
 
     def _room(self, asked: str) -> int:
-        """Tokens that text in front of a request may take."""
-        manifest = self._bundle.manifest
-        rows = len(self.embedder.instruction) + manifest.persona.tokens
-        rows += len(self._request.start) + len(self._request.system)
+        """Positions that what methods add, rows and text in front of a request, may take."""
         answer = Sampling(**self._bundle.sampling_options).max_tokens
-        whole = min(manifest.prompt.max_prompt_tokens, self.services.llm.context - rows - answer)
-        return max(0, whole - len(self._request.tokens(asked)))
+        whole = min(self._bundle.manifest.prompt.max_prompt_tokens, self.services.llm.context - answer)
+        frame = len(self._request.start) + len(self._request.system)
+        return max(0, whole - frame - len(self._request.tokens(asked)))
 
     def _sections(self, made: Contribution, asked: str) -> Sections:
         """The parts of the prompt in the bundle's layout; none for a method that makes its own prompt, or no prompt."""

@@ -180,6 +180,29 @@ def test_lamp_items_are_cut_evenly(plug: PersonaPlug) -> None:
         assert largest - 30 < len(made.prompt) <= largest  # the room is used
 
 
+def test_rows_count_too(plug: PersonaPlug, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[int] = []
+
+    def rows(user: Any, request: Any) -> Contribution:
+        rooms.append(request.room)
+        return Contribution(persona=np.ones((30, plug.llm.model.embedding_width), np.float32))
+
+    entry = SimpleNamespace(value="my_package:rows", load=lambda: rows)
+    monkeypatch.setattr(registry, "_found", lambda: {"rows": entry})
+    registry._parse.cache_clear()
+    past = [NewItem(f"{word} " + "film " * 120, "news") for word in ("good", "bad", "long")]
+    largest = plug.bundle.manifest.prompt.max_prompt_tokens
+    request = "Generate a headline for the following article: sport"
+    texts = ("recency:3", "pplug+recency:3", "recency:3+pplug", "rows+recency:3", "recency:3+rows")
+    for method in (*texts, "recency:2+pplug+rows+dense:1"):
+        made = plug.personalize(request, method=method, history=past)
+        assert largest - 20 < len(made.prompt) <= largest and "film" in made.front, method
+    for method in ("none", "pplug", "instruction"):  # no room is taken by rows that are not there
+        plug.personalize(request, method=f"rows+{method}", history=past)
+        assert rooms[-1] == largest - len(plug.personalize(request, method=method, history=past).prompt)
+    registry._parse.cache_clear()
+
+
 def test_bytes_kept(plug: PersonaPlug, anna: str) -> None:
     width, row, count = plug.embedder.width, 2 * plug.llm.model.embedding_width, len(ITEMS)
     written = sum(len(item.text) + len(item.output) for item in ITEMS)

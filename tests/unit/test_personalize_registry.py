@@ -23,6 +23,7 @@ class WordsAreTokens:
     """The services that combining asks for."""
 
     llm = SimpleNamespace(model=SimpleNamespace(vocabulary_size=9))
+    embedder = SimpleNamespace(instruction=[[0.0] * 4] * 2)
 
     def length(self, text: str) -> int:
         return len(text.split())
@@ -142,17 +143,17 @@ def test_contributions_stand_side_by_side() -> None:
     made = contribute(
         [
             part("a", instruction=True, persona=one, front="a b c ", bytes_kept=1, sampling={"seed": 1}),
-            part("b", persona=two, keeps=frozenset({"vectors"}), adapter="x", bytes_kept=2),
+            part("b", instruction=True, persona=two, keeps=frozenset({"vectors"}), adapter="x", bytes_kept=2),
             registry.Part("c", "", last),
         ],
         None,  # type: ignore[arg-type]
-        fake_request(),
+        fake_request(room=14),
     )
     assert made.instruction and made.persona is not None
     np.testing.assert_array_equal(made.persona, np.concatenate([one, two]))
     assert (made.front, made.adapter, made.bytes_kept, made.keeps) == ("a b c d ", "x", 3, {"texts", "vectors"})
     assert made.sampling == {"seed": 1, "top_k": 3}  # who is named first decides
-    assert rooms == [9 - 3]
+    assert rooms == [14 - 3 - 1 - 2 - 2]  # a's text and row, the instruction once, b's rows
 
 
 def test_two_adapters_cannot_run_together() -> None:

@@ -11,24 +11,23 @@ from personaplug_edge.errors import MethodError, UnknownItemError
 from personaplug_edge.personalize.contribution_check import check_contribution
 from personaplug_edge.personalize.method import Contribution, Request
 from personaplug_edge.personalize.past import Past
-from personaplug_edge.personalize.registry import Part
+from personaplug_edge.personalize.registry import ROWS_ALONE, Part
 from personaplug_edge.prompt import Prompt
 
 
 def contribute(parts: Sequence[Part], user: Past, request: Request) -> Contribution:
-    """What all methods of a spec add, in its order: who is named first has the first claim to the room.
+    """What all methods of a spec add, in its order: rows have the first claim to the room, then the texts
+    of who is named first.
 
     Persona rows follow each other, and so do texts in front of the request.
 
     Raises MethodError for methods that cannot stand together, and for a method of another package that fails.
     """
-    made: list[Contribution] = []
-    left = request
-    for part in parts:
-        each = _run(part, user, replace(left, argument=part.argument))
-        made.append(each)
-        placed = left.placed if each.text is None else each.text
-        left = replace(left, placed=placed, room=left.room - left.added(each))
+    made, left = _in_turn(parts, user, request, [part.name not in ROWS_ALONE for part in parts])
+    wrote = [bool(each.front) or each.text is not None for each in made]
+    if left < 0 and any(wrote) and not all(wrote):
+        # Rows of another package's method came after the text that had taken their room: anew, and they go first.
+        made, _ = _in_turn(parts, user, request, wrote)
     if len(made) == 1:
         return made[0]
     for part, each in zip(parts, made, strict=True):
@@ -37,6 +36,25 @@ def contribute(parts: Sequence[Part], user: Past, request: Request) -> Contribut
         if each.votes is not None:
             raise MethodError(f"method {part.name!r} votes for labels and cannot be combined; name it alone")
     return _joined(made, [part.name for part in parts])
+
+
+def _in_turn(
+    parts: Sequence[Part], user: Past, request: Request, writes: Sequence[bool]
+) -> tuple[list[Contribution], int]:
+    """What each method adds, and the room that is left, less than 0 where there was too little. Methods that write no
+    text go first, wherever they are named: text can be cut, rows cannot.
+    """
+    made: dict[int, Contribution] = {}
+    placed, room, instruction = request.placed, request.room, False
+    for place in sorted(range(len(parts)), key=writes.__getitem__):
+        now = replace(request, placed=placed, room=max(0, room), argument=parts[place].argument)
+        each = made[place] = _run(parts[place], user, now)
+        room -= now.added(each) + (0 if each.persona is None else len(each.persona))
+        if each.instruction and not instruction:  # these stand there once
+            room -= len(request.services.embedder.instruction)
+        placed = placed if each.text is None else each.text
+        instruction |= each.instruction
+    return [made[place] for place in range(len(parts))], room
 
 
 def _joined(made: Sequence[Contribution], names: Sequence[str]) -> Contribution:

@@ -37,7 +37,7 @@ class Request:
     wording: Wording
     """how requests of its kind are worded, and how past items are written in front of them"""
     room: int
-    """tokens that text in front may still take; methods named earlier have taken theirs"""
+    """tokens that text in front may still take; rows, and the texts of methods named earlier, have taken theirs"""
     services: Services
     """embedder, store, tokenizer, LLM"""
     argument: str = ""
@@ -77,7 +77,7 @@ class Contribution:
     cold_start: bool = False
     """True where the history was empty and the bundle's cold-start rows stand in"""
     front: str = ""
-    """text in front of the request, within ``Request.room`` tokens"""
+    """text in front of the request, within ``Request.room`` tokens, less the rows of the same contribution"""
     text: str | None = None
     """the request in other words, where a method must put something into it: ``Request.room`` tokens more at most"""
     prompt: Prompt | None = None
