@@ -220,6 +220,15 @@ def test_bytes_kept(plug: PersonaPlug, anna: str) -> None:
         assert kept and kept.bytes() == wanted, method
 
 
+def test_where_no_item_fits_whole_the_best_is_cut(plug: PersonaPlug) -> None:
+    past = [NewItem("the news " * 20, "news"), NewItem("a long film about sport " * 60, "sport")]
+    made = plug.personalize(REQUEST, method="recency:2", history=past)
+    shown = texts(plug, made)
+    assert len(made.prompt) <= 200
+    assert shown.count("a long film about sport") > 3 and "answer: sport" in shown and "answer: news" not in shown
+    assert [each.item.output for each in made.attribution] == ["sport"]
+
+
 def test_labels_without_an_llm(plug: PersonaPlug, anna: str) -> None:
     labels = ["news", " sport", "music"]
     for method in ("majority", "vote"):

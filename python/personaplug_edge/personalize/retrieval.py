@@ -48,8 +48,9 @@ class Retrieval:
 def fitted(items: Sequence[AnyItem], request: Request) -> list[str]:
     """The items, best first, written so that they take ``request.room`` tokens at most.
 
-    In LaMP's wordings all texts are cut evenly. In the plain form items stay whole and the last are left out: half of
-    an answered request would be no example of one.
+    In LaMP's wordings all texts are cut evenly. In the plain form items stay whole and the last are left out; where not
+    even the best one fits, its text is cut. (All cut evenly there, four past posts in front of a post made its rest
+    5 nats less likely than those that fit whole, and subjects of mails .1 nats likelier.)
     """
     wording, services = request.wording, request.services
     own = services.length(request.placed)
@@ -59,7 +60,9 @@ def fitted(items: Sequence[AnyItem], request: Request) -> list[str]:
 
     if not wording.name:
         whole = [wording.write(item.text, item.output) for item in items]
-        return whole[: fit_whole(len(whole), lambda count: taken(whole[:count]), request.room)]
+        if count := fit_whole(len(whole), lambda count: taken(whole[:count]), request.room):
+            return whole[:count]
+        items = items[:1]
 
     def written(texts: Sequence[str]) -> list[str]:
         return [wording.write(text, item.output) for text, item in zip(texts, items[: len(texts)], strict=True)]
