@@ -42,6 +42,8 @@ class FakeEmbedder:
 class FakeLLM:
     """Keeps (kind, text) of every answer asked for; ``fail_after`` so many it is interrupted."""
 
+    context = 512
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.fail_after = -1
@@ -65,7 +67,7 @@ class FakeLLM:
 
 
 def fake_bundle() -> Any:
-    prompt = SimpleNamespace(template="{input}\nanswer:", max_input_tokens=64)
+    prompt = SimpleNamespace(template="{input}\nanswer:", max_input_tokens=64, max_prompt_tokens=256)
     manifest = SimpleNamespace(prompt=prompt, name="fake", version="1", files={})
     return SimpleNamespace(manifest=manifest, sampling_options={"max_tokens": 8, "stop": ("\n",)})
 
@@ -79,6 +81,8 @@ class FakePlug:
         self.adapters = adapters
         self.embedder, self.store = embedder or FakeEmbedder(), store
         self.bundle, self.llm = bundle or fake_bundle(), llm or FakeLLM()
+        cut = SimpleNamespace(cut=lambda text, tokens: " ".join(text.split()[:tokens]))
+        self.personalizer = SimpleNamespace(services=cut)
 
     def __enter__(self) -> FakePlug:
         return self

@@ -13,7 +13,7 @@ from models.gguf_llama import TinyModel
 from models.onnx_models import make_bundle
 from personaplug_edge import NewItem, PersonaPlug, cli
 from personaplug_edge.errors import PromptError, StoreError
-from personaplug_edge.personalize.summarize import MAP, REDUCE, Summarizer, is_fresh, stored_summary
+from personaplug_edge.personalize.summarize import MAP, REDUCE, Summarizer, is_fresh, stored_summary, summarized
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.store import HistoryStore
 
@@ -129,10 +129,17 @@ def test_a_given_history_grows_without_being_summarized_each_time(plug: PersonaP
     items = [NewItem(f"film {n}") for n in range(30)]
     for count in (10, 11, 12, 13, 12):
         plug.personalize(REQUEST, user="anna", method="summary", history=items[:count])
-    assert len(llm.asked) == 3  # of 10, of 13, and of 12, which must not know the thirteenth
+    assert len(llm.asked) == 2  # of 9 items, and of 11
     plug.personalize(REQUEST, user="anna", method="summary", history=[NewItem("other"), *items[:11]])
-    assert len(llm.asked) == 4
+    assert len(llm.asked) == 3
     assert plug.store.users() == []
+
+
+def test_what_a_given_history_is_summarized_from_depends_on_it_alone() -> None:
+    made = [summarized(count) for count in range(60)]
+    assert all(is_fresh(earlier, count) for count, earlier in enumerate(made))
+    assert made[:14] == [0, 1, 2, 3, 4, 5, 5, 7, 7, 9, 9, 11, 11, 11]
+    assert all(earlier in (made[count - 1], count) for count, earlier in enumerate(made) if count)
 
 
 def test_a_store_for_reading_alone(folder: Path, tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .picture_path import picture_path
+from ..errors import MissingExtraError
+from .picture_path import picture_path, writable
 from .session import open_plug
-from .terminal import out, progress_bar, table
+from .terminal import notice, out, progress_bar, table
 
 if TYPE_CHECKING:
+    from ..evaluate.data import Task
     from ..evaluate.report import TaskReport
     from ..evaluate.truncated import Truncation
     from ..plug import PersonaPlug
@@ -41,9 +45,11 @@ DataOption = Annotated[
 MethodOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of none, instruction, pplug, pplug-static, recency, random, bm25, dense, summary, wrong_user, majority,"
+        help="By default none, instruction, static, query, bm25, wrong_user, and for labels majority and vote. Known:"
+        " none, instruction, pplug, pplug-static, recency, random, bm25, dense, summary, wrong_user, majority,"
         " vote, and with --adapters lora and prompt-tuning; query and static are short for pplug and pplug-static. One,"
-        " or several joined by +, with a number of items as in pplug+bm25:1; all: every one without adapters."
+        " or several joined by +, with a number of items as in pplug+bm25:1; all: every one without adapters, and"
+        " query+bm25:1, query+dense:1, summary+dense."
     ),
 ]
 
@@ -61,7 +67,7 @@ def evaluate(
         Ratings, typer.Option(help="Of ratings, answer the median by probability (least error) or the likeliest.")
     ] = Ratings.median,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the users.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     lengths: Annotated[
         str, typer.Option(help="Ask again with so many of the latest items of each history: 0,1,2,5,10,20,50,100,200.")
     ] = "",
@@ -72,9 +78,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Keep predictions here, also as LaMP's evaluator reads them; a killed run goes on."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write every figure as a CSV row.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=writable, help="Write the report as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(callback=writable, help="Write the tables as Markdown.")] = None,
+    csv: Annotated[Path | None, typer.Option(callback=writable, help="Write every figure as a CSV row.")] = None,
     png: Annotated[
         Path | None, typer.Option(callback=picture_path, help="Draw the differences to none (needs matplotlib).")
     ] = None,
@@ -84,20 +90,37 @@ def evaluate(
     The profile of a question is what its user wrote before it; nothing is stored.
     """
     from ..evaluate.discover import read_tasks
+    from ..evaluate.methods import ALL, methods_for
     from ..evaluate.predictions import write_official
     from ..evaluate.report import report_of
     from ..evaluate.runner import run_task
 
-    reports = []
+    reports: list[TaskReport] = []
     truncation = _truncation(lengths, lengths_method)
-    tasks = read_tasks(data, task or (), split, short=input is Input.short, limit=limit)
-    with open_plug(in_memory=True) as plug:
-        about = _about(plug, split=split, input=input.value)
+    tasks = list(read_tasks(data, task or (), split, short=input is Input.short, limit=limit))
+    _check_extras(tasks, png)
+    about: dict[str, Any] = {
+        "limit": limit,
+        "bm25_items": bm25_items,
+        "beams": beams,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    about |= {"lengths": truncation.lengths, "ratings": ratings.value}
+    with open_plug(in_memory=True) as plug, ExitStack() as stack:
+        # Also when a later task fails: hours may lie behind those that are done.
+        stack.callback(lambda: _write(reports, about, json=json, markdown=markdown, csv=csv, png=png))
+        made_with = _about(plug, split=split, input=input.value)
+        about |= made_with
         for each in tasks:
+            if left := [name for name in method or () if name not in (ALL, *methods_for(each, method or ()))]:
+                notice(f"{each.name} has no labels for {', '.join(left)} to choose among: left out there")
+            if not methods_for(each, method or ()):
+                continue
             with progress_bar(each.name) as progress:
                 options: dict[str, Any] = {
                     "predictions": predictions,
-                    "settings": about,
+                    "settings": made_with,
                     "bm25_items": bm25_items,
                     "beams": beams,
                     "ratings": ratings.value,
@@ -109,9 +132,15 @@ def evaluate(
                     write_official(predictions / each.name, each.official or each.name, name, answers)
             reports.append(report_of(run, resamples=resamples, seed=seed))
             _show(reports[-1])
-    about |= {"limit": limit, "bm25_items": bm25_items, "beams": beams, "resamples": resamples, "seed": seed}
-    about |= {"lengths": truncation.lengths, "ratings": ratings.value}
-    _write(reports, about, json=json, markdown=markdown, csv=csv, png=png)
+
+
+def _check_extras(tasks: Sequence[Task], png: Path | None) -> None:
+    """Raises MissingExtraError now for what the report would miss after hours of answers."""
+    from importlib.util import find_spec
+
+    wanted = {"rouge_score": any(task.kind == "text" for task in tasks), "matplotlib": png is not None}
+    if missing := [name for name, needed in wanted.items() if needed and find_spec(name) is None]:
+        raise MissingExtraError(f"{' and '.join(missing)} missing: pip install 'personaplug-edge[eval]'")
 
 
 def _truncation(lengths: str, methods: list[str] | None) -> Truncation:
@@ -164,6 +193,9 @@ def _write(
 
     from ..evaluate import picture, report, tables
 
+    if not reports:
+        return
+    out().print(tables.LEGEND, style="dim")
     if json is not None:
         text = json_module.dumps(report.to_json(reports, about), indent=1, ensure_ascii=False)
         json.write_text(text + "\n", encoding="utf-8")

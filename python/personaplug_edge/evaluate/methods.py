@@ -48,17 +48,19 @@ def question_of(name: str, task: Task, example: Example, bm25_items: int = 4) ->
     """How ``name`` asks a question."""
     if name == WRONG_USER:
         return Question(method="pplug", history=wrong_history(task, example))
-    if name == "bm25":
-        name = f"bm25:{bm25_items}"
-    return Question(method=name, history=tuple(example.history))
+    return Question(method=_numbered(name, bm25_items), history=tuple(example.history))
 
 
 def identity(name: str, bm25_items: int = 4) -> tuple[tuple[str, str], ...]:
     """Equal for names that ask in the same way: "query" and "pplug", "bm25" and "bm25:4"."""
     if name == WRONG_USER:
         return ((name, ""),)
-    parts = registry.parse(f"bm25:{bm25_items}" if name == "bm25" else name)
-    return tuple((part.name, part.argument) for part in parts)
+    return tuple((part.name, part.argument) for part in registry.parse(_numbered(name, bm25_items)))
+
+
+def _numbered(name: str, bm25_items: int) -> str:
+    """The method with the number of items where it names bm25 without one."""
+    return "+".join(f"bm25:{bm25_items}" if part.strip() == "bm25" else part for part in name.split("+"))
 
 
 def wrong_history(task: Task, example: Example) -> tuple[PastItem, ...]:

@@ -17,18 +17,19 @@ from ..errors import PersonaPlugError
 from .data import read_rows
 from .metrics import Prediction
 
-FORMAT = 1
+FORMAT = 2
 
 
 class PredictionLog:
     """Predictions of one task and method; ``path`` None keeps them in memory only.
 
-    The first line holds ``settings`` (bundle, split, ...): a file made with others is refused with PersonaPlugError.
-    A last line cut short by a kill is dropped.
+    The first line holds ``settings`` (bundle, split, ...): a file made with others is refused with PersonaPlugError,
+    and so is an answer to a question of the same id that read otherwise. A last line cut short by a kill is dropped.
     """
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
         self.done: dict[str, Prediction] = {}
+        self._path, self._asked = path, dict[str, str]()
         self._file = None
         if path is None:
             return
@@ -40,10 +41,22 @@ class PredictionLog:
         if not self._file.tell():
             self._write(header)
 
-    def add(self, prediction: Prediction) -> None:
+    def has(self, id: str, asked: str) -> bool:
+        """Whether the question of an id is answered; ``asked`` is the digest of all that it says.
+
+        Raises PersonaPlugError where the answer is there and the question was another one.
+        """
+        if id in self.done and self._asked.get(id) != asked:
+            raise PersonaPlugError(
+                f"{self._path}: question {id!r} was asked with another input, answer or history;"
+                " take a new predictions folder for other data"
+            )
+        return id in self.done
+
+    def add(self, prediction: Prediction, asked: str = "") -> None:
         """Keeps a prediction; the operating system has it when this returns, so a kill loses nothing."""
-        self.done[prediction.id] = prediction
-        self._write(asdict(prediction))
+        self.done[prediction.id], self._asked[prediction.id] = prediction, asked
+        self._write({**asdict(prediction), "asked": asked})
 
     def close(self) -> None:
         """Closes the file; safe to call twice."""
@@ -60,12 +73,19 @@ class PredictionLog:
 
     def _read(self, path: Path, header: dict[str, Any]) -> None:
         rows = read_rows(path)
-        found = next(rows)
+        found = next(rows, {})
         if found != json.loads(json.dumps(header)):
             changed = sorted(key for key in header | found if header.get(key) != found.get(key))
             raise PersonaPlugError(f"{path} was made with another {', '.join(changed)}; take a new predictions folder")
-        for row in rows:
-            self.done[row["id"]] = Prediction(**row)
+        for number, row in enumerate(rows, 2):
+            try:
+                asked = str(row.pop("asked"))
+                prediction = Prediction(**row)
+            except (KeyError, TypeError) as error:
+                raise PersonaPlugError(
+                    f"{path}:{number}: not a prediction as this version writes them ({error}); take a new folder"
+                ) from None
+            self.done[prediction.id], self._asked[prediction.id] = prediction, asked
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self._file:

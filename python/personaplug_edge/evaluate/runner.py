@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..beams import Beams
+from ..errors import MethodError
+from ..request import answer_text
 from ..request_options import RequestOptions
 from ..sampling import Sampling
 from ..store import NewItem
@@ -23,6 +27,9 @@ from .truncated import Series, Truncation
 if TYPE_CHECKING:
     from ..plug import PersonaPlug
     from ..results import Personalized
+
+ENDS = 2
+"""Positions that a scored answer takes beside its own tokens: its end, and the space in front of it."""
 
 Progress = Callable[[int, int], None]
 Ratings = Literal["median", "likeliest"]
@@ -65,9 +72,15 @@ def run_task(
     ``progress`` is called with (answers done, answers wanted). Raises what the runtime raises.
     """
     names = methods_for(task, methods)
+    if not names:
+        raise MethodError(f"task {task.name!r} has no labels among which {', '.join(methods)} could choose")
     every = [*(Series(name) for name in names), *(truncation.series(task) if truncation else ())]
-    ask = Asker(with_cache(plug), task, bm25_items, beams, ratings)
-    about = {"beams": beams, **({"ratings": ratings} if task.kind == "rating" else {}), **(settings or {})}
+    ask = Asker(with_cache(plug), task, beams, ratings)
+    about: dict[str, Any] = {"beams": beams, **(settings or {})}
+    if task.kind == "rating":
+        about["ratings"] = ratings
+    if plug.adapters:
+        about["adapters"] = plug.adapters.digest
     with ExitStack() as stack:
         logs = {each: stack.enter_context(_log(each, task, predictions, about, bm25_items)) for each in every}
         total, done = len(every) * len(task.examples), 0
@@ -75,10 +88,12 @@ def run_task(
             known: dict[tuple[object, int], Prediction] = {}
             for each in every:
                 log, key = logs[each], (identity(each.method, bm25_items), each.items(example))
-                if example.id not in log.done:
+                asked = question_of(each.method, task, each.cut(example), bm25_items)
+                digest = _digest(example, asked)
+                if not log.has(example.id, digest):
                     # A history that is shorter than what it is cut to has been asked before.
                     twin = known.get(key) if each.length is not None else None
-                    log.add(twin or ask(each.method, each.cut(example)))
+                    log.add(twin or ask(asked, example), digest)
                 known.setdefault(key, log.done[example.id])
                 done += 1
                 if progress:
@@ -94,17 +109,15 @@ def run_task(
 class Asker:
     """Answers one question by one method."""
 
-    def __init__(
-        self, plug: PersonaPlug, task: Task, bm25_items: int = 4, beams: int = 1, ratings: Ratings = "median"
-    ) -> None:
-        self._plug, self._task, self._bm25_items, self._beams = plug, task, bm25_items, beams
+    def __init__(self, plug: PersonaPlug, task: Task, beams: int = 1, ratings: Ratings = "median") -> None:
+        self._plug, self._task, self._beams = plug, task, beams
         self._median = task.kind == "rating" and ratings == "median"
         self._labels = sorted(task.labels, key=float) if task.kind == "rating" else task.labels
         self._sampling = Sampling(**plug.bundle.sampling_options)
+        self._longest = max(1, plug.llm.context - plug.bundle.manifest.prompt.max_prompt_tokens - ENDS)
 
-    def __call__(self, name: str, example: Example) -> Prediction:
-        """The prediction of the method ``name`` for ``example``, and what it cost."""
-        asked = question_of(name, self._task, example, self._bm25_items)
+    def __call__(self, asked: Question, example: Example) -> Prediction:
+        """The prediction for ``example``, asked so, and what it cost."""
         request, seconds = self._personalized(asked, example)
         found = Prediction(
             id=example.id,
@@ -116,7 +129,7 @@ class Asker:
             training_seconds=request.training_seconds,
         )
         if request.votes is not None:
-            text = self._chosen(example, request) if request.votes else self._task.prior
+            text = self._chosen(example, request) if self._votes(asked, request) else self._task.prior
             return replace(found, text=text, first_token_seconds=seconds)
         # First, before any other call has computed the keys and values of this prompt.
         free = self._task.kind == "text"
@@ -124,7 +137,8 @@ class Asker:
         sampling = usual if free and self._beams == 1 else replace(usual, max_tokens=1)
         alike = RequestOptions(adapter=request.options.adapter)  # and nothing kept of other answers
         answer = self._plug.llm.generate(request.prompt, sampling, alike)
-        score = self._plug.score(example.input, example.gold, request=request)
+        gold = self._plug.personalizer.services.cut(example.gold, self._longest)
+        score = self._plug.score(example.input, gold, request=request)
         if self._task.labels:
             text = self._chosen(example, request)
         elif free and self._beams > 1:
@@ -132,6 +146,7 @@ class Asker:
             text = self._plug.llm.beam_search(request.prompt, beams, alike)[0].text
         else:
             text = answer.text if free else ""
+        text = answer_text(text)
         return replace(
             found,
             text=text,
@@ -139,6 +154,13 @@ class Asker:
             tokens=len(score.tokens),
             first_token_seconds=seconds + answer.timings.first_token_seconds,
         )
+
+    def _votes(self, asked: Question, request: Personalized) -> bool:
+        """Whether a label of the task has a vote. Raises MethodError for a method that votes where there are none."""
+        if not self._task.labels:
+            raise MethodError(f"method {asked.method!r} only chooses among labels, and {self._task.name} has none")
+        voted = {label.strip() for label in request.votes or {}}
+        return any(label.strip() in voted for label in self._task.labels)
 
     def _chosen(self, example: Example, request: Personalized) -> str:
         choice = self._plug.choose(example.input, self._labels, request=request)
@@ -155,6 +177,13 @@ class Asker:
             )
             seconds = time.perf_counter() - started
         return request, seconds
+
+
+def _digest(example: Example, asked: Question) -> str:
+    """Tells questions apart that have the same id."""
+    parts = [example.user_id, example.input, example.gold]
+    parts += [part for item in asked.history for part in (item.text, item.output)]
+    return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _log(each: Series, task: Task, folder: Path | None, settings: Mapping[str, Any], items: int) -> PredictionLog:

@@ -111,12 +111,13 @@ def markdown(reports: Sequence[TaskReport]) -> str:
     for report in reports:
         parts.append(f"### {heading(report)}\n")
         parts += [_markdown(*make(report)) for make in TABLES]
-    note = (
-        "In brackets: 95 % bootstrap intervals over users. Differences are paired; *: the interval is without zero."
-        " Time to the first token: median over the answers; other costs: means.\n"
-    )
-    return "\n".join([*parts, note])
+    return "\n".join([*parts, LEGEND + "\n"])
 
+
+LEGEND = (
+    "In brackets: 95 % bootstrap intervals over users. Differences are paired; *: the interval is without zero."
+    " Time to the first token: median over the answers; other costs: means."
+)
 
 TABLES = (figure_table, difference_table, cost_table, length_table, history_table)
 """All tables of a task, in the order they are shown."""
@@ -138,9 +139,15 @@ def write_csv(reports: Sequence[TaskReport], file: TextIO) -> None:
         for group in report.by_length:
             name = f"{group.metric}, {_range(group)} items"
             writer.writerow([report.task, group.method, "", name, *_numbers(group.estimate)])
+            writer.writerow([report.task, group.method, "", f"{name}: questions", group.questions, "", ""])
         for cut in report.by_history:
             name = f"{cut.metric}, last {_items(cut.length)}"
             writer.writerow([report.task, cut.method, "", name, *_numbers(cut.estimate)])
+            writer.writerow([report.task, cut.method, "", f"{name}: questions with so many", cut.whole, "", ""])
+            if cut.gain is not None:
+                shortest = min(each.length for each in report.by_history)
+                baseline = f"{cut.method}, last {_items(shortest)}"
+                writer.writerow([report.task, cut.method, baseline, name, *_numbers(cut.gain)])
 
 
 def _range(figure: LengthFigure) -> str:

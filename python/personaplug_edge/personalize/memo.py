@@ -28,15 +28,12 @@ class Memo:
         version: Hashable,
         size: int,
         make: Callable[[], T],
-        serves: Callable[[Hashable], bool] | None = None,
     ) -> T:
-        """The value made from ``version`` of a user's history of ``size`` items; made anew for another version, unless
-        ``serves`` says that what was made from that one will do.
-        """
+        """The value made from ``version`` of a user's history of ``size`` items; made anew for another version."""
         making = object()
         with self._lock:
             found = self._values.get((kind, user))
-            if found is not None and (found[0] == version or (serves is not None and serves(found[0]))):
+            if found is not None and found[0] == version:
                 self._values.move_to_end((kind, user))
                 return cast(T, found[2])
             self._being_made.setdefault(user, set()).add(making)

@@ -7,11 +7,10 @@ less than a context of summaries are in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import cast
 
 from personaplug_edge.errors import MethodError, PromptError
 from personaplug_edge.personalize.past import AnyItem, InlinePast, Past
@@ -138,15 +137,20 @@ def summary_of(user: Past, services: Services) -> str:
 
 
 def _inline_summary(user: InlinePast, services: Services) -> str:
-    """As a store would have it: the summary of an earlier part of the same history serves while it is fresh."""
-    items = user.items
+    """As a store would have it: the summary of an earlier part of the same history serves while it is fresh. Which part
+    that is depends on the history alone, not on what was asked before.
+    """
+    earlier = tuple(user.items[: summarized(len(user.items))])
+    make = partial(Summarizer(services), earlier[-LATEST:])
+    return services.cache.derived.get(INLINE, user.user, earlier, len(earlier), make)
 
-    def serves(version: Hashable) -> bool:
-        earlier = cast("tuple[AnyItem, ...]", version)
-        return is_fresh(len(earlier), len(items)) and items[: len(earlier)] == earlier
 
-    make = partial(Summarizer(services), items[-LATEST:])
-    return services.cache.derived.get(INLINE, user.user, user.version, len(items), make, serves)
+def summarized(items: int) -> int:
+    """Of a history that grows an item at a time, how many items its summary was made of once it has ``items``."""
+    made = 0
+    while not is_fresh(made, items):
+        made = made + int(made * STALE_SHARE) + 1
+    return made
 
 
 def stored_summary(
