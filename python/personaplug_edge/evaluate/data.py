@@ -108,13 +108,31 @@ def clean_text(text: str) -> str:
     return text if text.isascii() and "\0" not in text else _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def check_gold(gold: str, kind: Kind, where: str) -> str:
-    """The gold answer. Raises TextError for one that makes a figure wrong: empty, or a rating that is no number."""
+def check_gold(gold: str, kind: Kind, where: str, labels: Sequence[str] = ()) -> str:
+    """The gold answer, of a task with labels as its labels are written: the likelihood is of these characters.
+
+    Raises TextError for one that makes a figure wrong: empty, or a rating that is no number.
+    """
     if not gold.strip():
         raise TextError(f"{where}: the wanted output is empty")
-    if kind == "rating" and not is_number(gold):
+    if kind == "rating" and not is_number(gold.strip()):
         raise TextError(f"{where}: expected the wanted output to be a number, got {gold!r}")
-    return gold
+    return like_labels(gold, kind, labels)
+
+
+def like_labels(text: str, kind: Kind, labels: Sequence[str]) -> str:
+    """An output as the labels are written: stripped, and a rating as the label of its value; free text as it is."""
+    if kind == "rating":
+        return same_label(text, labels)
+    return text.strip() if kind == "label" else text
+
+
+def same_label(text: str, labels: Sequence[str]) -> str:
+    """The rating among the labels that has the value of a text ("5" for "5.0"); where none has, the stripped text."""
+    text = text.strip()
+    if text in labels or not is_number(text):
+        return text
+    return next((label for label in labels if is_number(label) and float(label) == float(text)), text)
 
 
 LONGEST = (100, 500)

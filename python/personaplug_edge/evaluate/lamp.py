@@ -135,5 +135,5 @@ def _example(number: int, row: dict[str, Any], *, layout: Layout, golds: Mapping
     if name not in golds:
         raise TextError(f"{where} has no output in the outputs file")
     user = text_of(row, "user_id", where) if row.get("user_id") is not None else name
-    gold = check_gold(golds[name], layout.kind, where)
+    gold = check_gold(golds[name], layout.kind, where, layout.labels)
     return question(row, layout, where, id=name, user_id=user, gold=gold)

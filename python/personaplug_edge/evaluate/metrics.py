@@ -73,7 +73,8 @@ def rating(text: str, gold: float, lowest: float, highest: float) -> float:
 
     Deviation: "nan" and "inf", which float() takes and on which LaMP's evaluation breaks off, are no numbers here.
     """
-    if is_number(text.strip()):
+    text = text.strip()  # as str does, which knows more white space than float() takes
+    if is_number(text):
         return float(text)
     return lowest if abs(lowest - gold) > abs(highest - gold) else highest
 
@@ -105,7 +106,7 @@ def macro_f1(labels: Sequence[str]) -> Metric:
 
     An answer that is no label counts against its gold label only.
     """
-    index = {label: position for position, label in enumerate(labels)}
+    index = {label.strip(): position for position, label in enumerate(labels)}
     count = len(labels)
 
     def contributions(predictions: Sequence[Prediction]) -> Array:
@@ -131,7 +132,7 @@ def macro_f1(labels: Sequence[str]) -> Metric:
 
 def _errors(predictions: Sequence[Prediction], labels: Sequence[str]) -> Array:
     scale = [float(label) for label in labels]
-    golds = [float(p.gold) for p in predictions]
+    golds = [float(p.gold.strip()) for p in predictions]
     return np.array([rating(p.text, g, min(scale), max(scale)) - g for p, g in zip(predictions, golds, strict=True)])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from ..errors import PersonaPlugError, TextError
-from .data import Example, Kind, PastItem, Unique, clean_text, listed_labels, spread, text_of
+from .data import Example, Kind, PastItem, Unique, clean_text, like_labels, listed_labels, spread, text_of
 from .files import Records
 
 
@@ -134,7 +134,8 @@ def _item(item: Mapping[str, Any], layout: Layout, where: str) -> PastItem:
     if missing:
         raise TextError(f"{where} lacks {', '.join(missing)}; it has {', '.join(item) or 'nothing'}")
     text = " ".join(part for field in layout.text if (part := _part(item, field, where)))
-    return PastItem(text, _part(item, layout.output, where) if layout.output else "")
+    output = _part(item, layout.output, where) if layout.output else ""
+    return PastItem(text, like_labels(output, layout.kind, layout.labels))
 
 
 def _part(item: Mapping[str, Any], field: str, where: str) -> str:

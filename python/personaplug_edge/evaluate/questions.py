@@ -23,12 +23,13 @@ from .data import (
     cut_text,
     find_rows,
     is_number,
-    listed_labels,
+    like_labels,
     read_rows,
     spread,
     text_of,
 )
-from .files import find_file, read_json
+from .files import find_file
+from .labels import labels_of
 
 OUTPUT_FIELD = {
     "news_category": "category",
@@ -50,8 +51,6 @@ SHORT = {
 SHORT_LENGTH = 500
 """Characters of a short input at most behind its wording."""
 
-STARS = ("1", "2", "3", "4", "5")
-
 
 @dataclass(frozen=True)
 class _User:
@@ -63,6 +62,11 @@ class _User:
     def first(self, count: int) -> tuple[PastItem, ...]:
         """The first ``count`` items but those without text, which no encoder reads."""
         return tuple(item for item in self.items[:count] if item.text)
+
+    def like(self, kind: Kind, labels: Sequence[str]) -> _User:
+        """The same with its outputs as the labels are written, so that a vote for "5.0" is one for "5"."""
+        items = (PastItem(item.text, like_labels(item.output, kind, labels)) for item in self.items)
+        return _User(tuple(items), self.ids)
 
 
 def is_task(folder: Path) -> bool:
@@ -88,17 +92,19 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
         raise PersonaPlugError(f"no question of split {split!r} in {folder}; it has {known or 'no question'}")
     field = OUTPUT_FIELD.get(folder.name, "")
     users, used = read_users(folder, field)
-    labels = _labels(folder, chosen, field or used)
+    named = [(f"{path}: question {row.get('id')!r}", row) for row in chosen]
+    labels = labels_of(folder, named, field or used)
     marker = _marker(chosen)
     kind = _kind(folder, labels, marker)
+    users = {name: user.like(kind, labels) for name, user in users.items()} if labels else users
     short_wording = SHORT.get(marker, {}).get(field or used, "") if short else ""
     seen = Unique("question")
     examples = []
-    for row in chosen:
-        where = f"{path}: question {row.get('id')!r}"
+    for where, row in named:
         seen(text_of(row, "id", where), where)
         text = _input(row, where, short, marker, short_wording)
-        examples.append(_example(row, users, where, text, kind))
+        gold = check_gold(text_of(row, "output", where), kind, where, labels)
+        examples.append(_example(row, users, where, text, cut_rest(gold) if kind == "continuation" else gold))
     return Task(
         name=folder.name,
         kind=kind,
@@ -132,7 +138,7 @@ def _item(row: Mapping[str, Any], field: str, where: str) -> PastItem:
     return PastItem(text_of(row, "text", where).strip(), output)
 
 
-def _example(row: Mapping[str, Any], users: Mapping[str, _User], where: str, text: str, kind: Kind) -> Example:
+def _example(row: Mapping[str, Any], users: Mapping[str, _User], where: str, text: str, gold: str) -> Example:
     name, count = text_of(row, "user_id", where), row.get("n_history")
     if name not in users:
         raise TextError(f"{where}: user {name!r} is not in its users file")
@@ -141,12 +147,11 @@ def _example(row: Mapping[str, Any], users: Mapping[str, _User], where: str, tex
         raise TextError(f"{where}: expected 'n_history' from 0 to {len(user.items)}, the user's items; got {count!r}")
     if str(row["id"]) in user.ids[:count]:
         raise TextError(f"{where}: its own item is among the {count} of its profile; the answer would be given away")
-    gold = check_gold(text_of(row, "output", where), kind, where)
     return Example(
         id=str(row["id"]),
         user_id=name,
         input=text,
-        gold=cut_rest(gold) if kind == "continuation" else gold,
+        gold=gold,
         history=user.first(count),
     )
 
@@ -168,14 +173,3 @@ def _kind(folder: Path, labels: Sequence[str], marker: str) -> Kind:
 def _marker(rows: Sequence[Mapping[str, Any]]) -> str:
     texts = [str(row.get("input", "")) for row in rows[:20]]
     return next((marker for marker in SHORT if all(marker in text for text in texts)), ":")
-
-
-def _labels(folder: Path, rows: Sequence[Mapping[str, Any]], field: str) -> tuple[str, ...]:
-    if path := find_file(folder, "labels.json"):
-        labels = read_json(path)
-        if not isinstance(labels, list) or not labels:
-            raise TextError(f"{path}: expected a list of labels, got {type(labels).__name__}")
-        return tuple(str(label) for label in labels)
-    if field in ("category", "tag"):
-        return tuple(sorted({label for row in rows for label in listed_labels(str(row.get("input", "")))}))
-    return STARS if field == "score" and all(str(row.get("output")) in STARS for row in rows) else ()
