@@ -89,7 +89,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="user 'ben' is not in its users file"):
         read_task(folder)
     write_rows(folder / "questions.jsonl", [{"id": "1", "split": "dev"}])
-    with pytest.raises(TextError, match="question '1' lacks 'input'; it has id, split"):
+    with pytest.raises(TextError, match=r"question 1 \(id '1'\) lacks 'input'; it has id, split"):
         read_task(folder)
 
 
@@ -166,7 +166,7 @@ def test_a_rating_that_is_no_number_and_a_user_twice_are_refused(tmp_path: Path)
     with pytest.raises(TextError, match="the user 'anna' is there twice"):
         read_task(folder)
     write_rows(folder / "users.jsonl", [{"user_id": "anna", "history": [{"id": "1", "text": None}]}])
-    with pytest.raises(TextError, match="user 'anna', item 1: expected 'text' to be a text, got null"):
+    with pytest.raises(TextError, match=r"user 1 \(user_id 'anna'\), item 1: expected 'text' to be a text, got null"):
         read_task(folder)
 
 

@@ -45,8 +45,8 @@ def test_a_label_keeps_its_own_writing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("output", ["0", 6, "good", 3.5])
 def test_a_score_on_an_unknown_scale_is_no_free_text(tmp_path: Path, output: Any) -> None:
-    message = rf"question 'anna-4': expected 'output' to be one of 1, 2, 3, 4, 5, got '{output}'; .* in labels\.json"
-    with pytest.raises(TextError, match=message):
+    message = f"expected 'output' to be one of 1, 2, 3, 4, 5, got '{output}'; list .* in labels.json"
+    with pytest.raises(TextError, match=rf"question 2 \(id 'anna-4'\): {message}"):
         rated(tmp_path / "product_rating", output)
 
 

@@ -85,23 +85,18 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
     Raises PersonaPlugError when a file is missing or the split is empty, TextError when a record is malformed.
     """
     path = find_rows(folder, "questions")
-    rows = list(read_rows(path))
-    chosen = [row for row in rows if row.get("split", "") == split] if any("split" in row for row in rows) else rows
-    if not chosen:
-        known = ", ".join(sorted({str(row.get("split")) for row in rows}))
-        raise PersonaPlugError(f"no question of split {split!r} in {folder}; it has {known or 'no question'}")
+    named = _of_split(_named(path), split, folder)
     field = OUTPUT_FIELD.get(folder.name, "")
     users, used = read_users(folder, field)
-    named = [(f"{path}: question {row.get('id')!r}", row) for row in chosen]
     labels = labels_of(folder, named, field or used)
-    marker = _marker(chosen)
+    marker = _marker([row for _, row in named])
     kind = _kind(folder, labels, marker)
     users = {name: user.like(kind, labels) for name, user in users.items()} if labels else users
     short_wording = SHORT.get(marker, {}).get(field or used, "") if short else ""
     seen = Unique("question")
     examples = []
     for where, row in named:
-        seen(text_of(row, "id", where), where)
+        seen(row["id"], where)
         text = _input(row, where, short, marker, short_wording)
         gold = check_gold(text_of(row, "output", where), kind, where, labels)
         examples.append(_example(row, users, where, text, cut_rest(gold) if kind == "continuation" else gold))
@@ -116,20 +111,46 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
     )
 
 
+def _named(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The questions, each with its id as text and behind what an error calls it."""
+    named = []
+    for number, row in enumerate(read_rows(path), 1):
+        row["id"] = text_of(row, "id", f"{path}: question {number}")
+        named.append((f"{path}: question {number} (id {row['id']!r})", row))
+    return named
+
+
+def _of_split(named: list[tuple[str, dict[str, Any]]], split: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The questions of a split; all of them where none names one. Raises TextError where only some do."""
+    splits = [row.get("split") for _, row in named]
+    if named and not any(each is not None for each in splits):
+        return named
+    for where, row in named:
+        if row.get("split") is None:
+            raise TextError(f"{where} lacks 'split', which other questions have: name it there, or nowhere")
+    chosen = [(where, row) for where, row in named if row["split"] == split]
+    if not chosen:
+        known = ", ".join(sorted(set(map(str, splits))))
+        raise PersonaPlugError(f"no question of split {split!r} in {folder}; it has {known or 'no question'}")
+    return chosen
+
+
 def read_users(folder: Path, field: str = "") -> tuple[dict[str, _User], str]:
     """The histories of ``users.jsonl`` by user id, and the output field used: ``field``, or the first one found."""
     path = find_rows(folder, "users")
     users: dict[str, _User] = {}
     seen = Unique("user")
-    for row in read_rows(path):
-        where = f"{path}: user {row.get('user_id')!r}"
-        name = seen(text_of(row, "user_id", where), where)
+    for place, row in enumerate(read_rows(path), 1):
+        name = text_of(row, "user_id", f"{path}: user {place}")
+        where = f"{path}: user {place} (user_id {name!r})"
+        seen(name, where)
         history = row.get("history")
         if not isinstance(history, list) or not all(isinstance(item, dict) for item in history):
             raise TextError(f"{where}: expected 'history' to be a list of objects")
         field = field or next((each for item in history for each in OUTPUT_FIELDS if each in item), "")
         items = [_item(item, field, f"{where}, item {number}") for number, item in enumerate(history, 1)]
-        users[name] = _User(tuple(items), tuple(str(item.get("id", "")) for item in history))
+        ids = [text_of(item, "id", where) if item.get("id") is not None else "" for item in history]
+        users[name] = _User(tuple(items), tuple(ids))
     return users, field
 
 
@@ -145,10 +166,10 @@ def _example(row: Mapping[str, Any], users: Mapping[str, _User], where: str, tex
     user = users[name]
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= len(user.items):
         raise TextError(f"{where}: expected 'n_history' from 0 to {len(user.items)}, the user's items; got {count!r}")
-    if str(row["id"]) in user.ids[:count]:
+    if row["id"] in user.ids[:count]:
         raise TextError(f"{where}: its own item is among the {count} of its profile; the answer would be given away")
     return Example(
-        id=str(row["id"]),
+        id=row["id"],
         user_id=name,
         input=text,
         gold=gold,

@@ -1,0 +1,62 @@
+"""Questions of this project's layout that would be dropped, mixed up or found broken in the middle of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_evaluate_data import edit, make_task, without
+
+from personaplug_edge.errors import PersonaPlugError, TextError
+from personaplug_edge.evaluate.questions import read_task
+
+
+def changed(folder: Path, number: int, **fields: Any) -> Path:
+    """A task's folder, one question of which (from 1) has other fields; None takes a field away."""
+    path = make_task(folder) / "questions.jsonl"
+
+    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, **fields} if place == number else row for place, row in enumerate(rows, 1)]
+
+    edit(path, change)
+    return folder
+
+
+def test_a_question_without_a_split_is_not_dropped(tmp_path: Path) -> None:
+    folder = changed(tmp_path / "t", 3, split=None)
+    with pytest.raises(TextError, match=r"questions\.jsonl: question 3 \(id 'ben-3'\) lacks 'split', which other"):
+        read_task(folder)
+    edit(folder / "questions.jsonl", lambda rows: without("split")(rows[:1]) + rows[1:2])
+    with pytest.raises(TextError, match=r"question 1 \(id 'anna-3'\) lacks 'split'"):
+        read_task(folder)
+    edit(folder / "questions.jsonl", lambda rows: [{**row, "split": None} for row in rows])
+    assert len(read_task(folder).examples) == 2  # none of them names one
+    edit(folder / "questions.jsonl", lambda rows: [])
+    with pytest.raises(PersonaPlugError, match="it has no question"):
+        read_task(folder)
+
+
+@pytest.mark.parametrize("value", [None, ["a"], True])
+def test_an_id_that_is_no_text_is_named_by_its_number(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(TextError, match=r"questions\.jsonl: question 4: expected 'id' to be a text, got"):
+        read_task(changed(tmp_path / "t", 4, id=value))
+    folder = make_task(tmp_path / "u")
+    edit(folder / "users.jsonl", lambda rows: [rows[0], {**rows[1], "user_id": value}])
+    with pytest.raises(TextError, match=r"users\.jsonl: user 2: expected 'user_id' to be a text, got"):
+        read_task(folder)
+
+
+def test_ids_can_be_written_to_a_file(tmp_path: Path) -> None:
+    folder = changed(tmp_path / "t", 2, id="a\ud83d", user_id="anna")
+    assert read_task(folder).examples[0].id == "a\ufffd"
+    items = [{"id": "a\ud83d", "text": "x"}] * 5
+    edit(folder / "users.jsonl", lambda rows: [{**row, "history": items} for row in rows])
+    with pytest.raises(TextError, match="its own item is among the 4 of its profile"):
+        read_task(folder)
+
+
+def test_an_item_without_an_id_is_nobodys(tmp_path: Path) -> None:
+    folder = changed(tmp_path / "t", 2, id="None")
+    edit(folder / "users.jsonl", lambda rows: [{**row, "history": [{"id": None, "text": "x"}] * 5} for row in rows])
+    assert len(read_task(folder).examples[0].history) == 4
