@@ -60,3 +60,22 @@ def test_an_item_without_an_id_is_nobodys(tmp_path: Path) -> None:
     folder = changed(tmp_path / "t", 2, id="None")
     edit(folder / "users.jsonl", lambda rows: [{**row, "history": [{"id": None, "text": "x"}] * 5} for row in rows])
     assert len(read_task(folder).examples[0].history) == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"short_input": "   "}, "short_input"),
+        ({"short_input": "", "input": ""}, "input"),
+        ({"short_input": None, "input": "\n"}, "input"),
+    ],
+)
+def test_a_blank_question_is_found_before_the_run(tmp_path: Path, fields: dict[str, Any], field: str) -> None:
+    folder = changed(tmp_path / "t", 6, **fields)
+    with pytest.raises(TextError, match=rf"questions\.jsonl: question 6 \(id 'cleo-4'\): '{field}' is empty"):
+        read_task(folder)
+
+
+def test_an_empty_short_input_is_none(tmp_path: Path) -> None:
+    folder = changed(tmp_path / "news_category", 2, short_input="")
+    assert read_task(folder).examples[0].input == "category of article: anna asks 4"

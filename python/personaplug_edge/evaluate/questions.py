@@ -178,9 +178,12 @@ def _example(row: Mapping[str, Any], users: Mapping[str, _User], where: str, tex
 
 
 def _input(row: Mapping[str, Any], where: str, short: bool, marker: str, wording: str) -> str:
-    if short and row.get("short_input"):
-        return text_of(row, "short_input", where)
-    text = text_of(row, "input", where)
+    field = "short_input" if short and row.get("short_input") not in (None, "") else "input"
+    text = text_of(row, field, where)
+    if not text.strip():
+        raise TextError(f"{where}: {field!r} is empty; expected a request")
+    if field == "short_input":
+        return text
     _, found, rest = text.partition(marker)
     return f"{wording} {cut_text(rest.strip(), SHORT_LENGTH)}" if wording and found else text
 
