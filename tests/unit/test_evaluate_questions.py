@@ -79,3 +79,26 @@ def test_a_blank_question_is_found_before_the_run(tmp_path: Path, fields: dict[s
 def test_an_empty_short_input_is_none(tmp_path: Path) -> None:
     folder = changed(tmp_path / "news_category", 2, short_input="")
     assert read_task(folder).examples[0].input == "category of article: anna asks 4"
+
+
+def test_the_prior_knows_no_answer(tmp_path: Path) -> None:
+    folder = make_task(tmp_path / "t", labels=["o0", "o1"])
+    first = {"anna": "o1", "ben": "o1", "cleo": "o0"}
+    items = [{"text": "x", "category": "o0"}] * 4
+
+    def begin(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**row, "history": [{"id": f"{row['user_id']}-4", "text": "x", "category": first[row["user_id"]]}, *items]}
+            for row in rows
+        ]
+
+    def ask(counts: dict[str, int]) -> str:
+        users = [name for name in first if name in counts]
+        rows = [{"id": f"{name}-q", "user_id": name, "output": "o1", "input": "of: x"} for name in users]
+        edit(folder / "questions.jsonl", lambda _: [{**row, "n_history": counts[row["user_id"]]} for row in rows])
+        return read_task(folder).prior
+
+    edit(folder / "users.jsonl", begin)
+    assert ask({"anna": 2, "ben": 1}) == "o1"  # the first items precede the questions
+    assert ask({"anna": 0, "ben": 0}) == "o0"  # and here they are their answers: only cleo's is known
+    assert ask({"anna": 0, "ben": 0, "cleo": 0}) == ""

@@ -177,7 +177,7 @@ def spread(examples: Sequence[T], limit: int) -> list[T]:
 
 
 def common_output(histories: Iterable[Sequence[PastItem]]) -> str:
-    """The commonest output of the users' first items, which precede every question; "" where there are none."""
+    """The commonest output of the histories' first items, which must be no question's own; "" where there are none."""
     outputs = Counter(item.output for history in histories for item in history[:1] if item.output)
     return outputs.most_common(1)[0][0] if outputs else ""
 

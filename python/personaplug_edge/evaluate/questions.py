@@ -106,9 +106,17 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
         labels=labels,
         examples=tuple(spread(examples, limit)),
         users={name: user.first(len(user.items)) for name, user in users.items()},
-        prior=common_output(user.items for user in users.values()) if labels else "",
+        prior=_prior(users, examples, [row for _, row in named]) if labels else "",
         marker=marker,
     )
+
+
+def _prior(users: Mapping[str, _User], examples: Sequence[Example], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The commonest first output, but of users who are asked before their first item alone: it can be the answer."""
+    longest: dict[str, int] = {}
+    for example, row in zip(examples, rows, strict=True):
+        longest[example.user_id] = max(longest.get(example.user_id, 0), row["n_history"])
+    return common_output(user.items for name, user in users.items() if longest.get(name, 1))
 
 
 def _named(path: Path) -> list[tuple[str, dict[str, Any]]]:
