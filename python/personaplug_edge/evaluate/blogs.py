@@ -11,7 +11,7 @@ from typing import Final
 
 from ..errors import PersonaPlugError
 from .data import Example, PastItem, Task, cut_rest, spread
-from .files import find_file
+from .files import find_file, name_of
 from .questions import read_users
 
 GIVEN: Final = 20
@@ -59,7 +59,7 @@ def read_blog(folder: Path, split: str = "dev", *, short: bool = True, limit: in
     if not examples:
         raise PersonaPlugError(f"no question of split {split!r} in {folder}: train, dev and test are known")
     return Task(
-        name=folder.name,
+        name=name_of(folder),
         kind="continuation",
         labels=(),
         examples=tuple(spread(examples, limit)),

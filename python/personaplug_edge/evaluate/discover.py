@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import PersonaPlugError
 from .blogs import USERS, is_blog, read_blog
 from .data import Task
+from .files import name_of
 from .lamp import find_lamp, read_lamp
 from .longlamp import find_longlamp, read_longlamp
 from .questions import is_task, read_task
@@ -57,7 +58,7 @@ def _read(path: Path, split: str, short: bool, limit: int, bloggers: int) -> Tas
 
 
 def _name(path: Path) -> str:
-    return path.resolve().name.replace("-", "_")
+    return name_of(path).replace("-", "_")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import codecs
 import gzip
 import json
 import lzma
+import os
 import re
 import shutil
 import tempfile
@@ -36,6 +37,11 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 _CUT = 16
 """Characters before the end of a window within which a syntax error may come from the window's end alone."""
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name, also that of "." and ".."; of a link its own, which tells what it is for."""
+    return Path(os.path.abspath(folder)).name
 
 
 def find_file(folder: Path, *names: str) -> Path | None:

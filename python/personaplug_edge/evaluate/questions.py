@@ -28,7 +28,7 @@ from .data import (
     spread,
     text_of,
 )
-from .files import find_file
+from .files import find_file, name_of
 from .labels import labels_of
 
 OUTPUT_FIELD = {
@@ -84,13 +84,13 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
 
     Raises PersonaPlugError when a file is missing or the split is empty, TextError when a record is malformed.
     """
-    path = find_rows(folder, "questions")
+    task, path = name_of(folder), find_rows(folder, "questions")
     named = _of_split(_named(path), split, folder)
-    field = OUTPUT_FIELD.get(folder.name, "")
+    field = OUTPUT_FIELD.get(task, "")
     users, used = read_users(folder, field)
     labels = labels_of(folder, named, field or used)
     marker = _marker([row for _, row in named])
-    kind = _kind(folder, labels, marker)
+    kind = _kind(task, labels, marker)
     users = {name: user.like(kind, labels) for name, user in users.items()} if labels else users
     short_wording = SHORT.get(marker, {}).get(field or used, "") if short else ""
     seen = Unique("question")
@@ -101,7 +101,7 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
         gold = check_gold(text_of(row, "output", where), kind, where, labels)
         examples.append(_example(row, users, where, text, cut_rest(gold) if kind == "continuation" else gold))
     return Task(
-        name=folder.name,
+        name=task,
         kind=kind,
         labels=labels,
         examples=tuple(spread(examples, limit)),
@@ -196,10 +196,10 @@ def _input(row: Mapping[str, Any], where: str, short: bool, marker: str, wording
     return f"{wording} {cut_text(rest.strip(), SHORT_LENGTH)}" if wording and found else text
 
 
-def _kind(folder: Path, labels: Sequence[str], marker: str) -> Kind:
+def _kind(task: str, labels: Sequence[str], marker: str) -> Kind:
     if labels:
         return "rating" if all(map(is_number, labels)) else "label"
-    return "continuation" if marker == "post:" or folder.name == "blog_posts" else "text"
+    return "continuation" if marker == "post:" or task == "blog_posts" else "text"
 
 
 def _marker(rows: Sequence[Mapping[str, Any]]) -> str:
