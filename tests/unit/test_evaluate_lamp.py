@@ -101,7 +101,7 @@ def make_lamp(folder: Path, name: str, *, count: int = 3) -> Path:
 @pytest.mark.parametrize("name", LAMP)
 def test_lamp_files_of_every_task(tmp_path: Path, name: str) -> None:
     text, _, item, gold, about = LAMP[name]
-    task = read_lamp(make_lamp(tmp_path / "x", name))
+    task = read_lamp(make_lamp(tmp_path / name, name))
     assert task.name == name
     assert [(example.id, example.gold, len(example.history)) for example in task.examples] == [
         ("110", gold, 1),
@@ -286,7 +286,8 @@ def test_longlamp_files_of_every_task(tmp_path: Path, name: str, ending: str) ->
     text = json.dumps(rows) if ending.endswith("json") else "".join(json.dumps(row) + "\n" for row in rows)
     (folder / ending).write_bytes((gzip.compress if ending.endswith("gz") else bytes)(text.encode()))
     (task,) = read_tasks(tmp_path)
-    assert (task.name, task.kind, task.labels) == (f"LongLaMP_{name}", "text", ())
+    assert (task.name, task.official, task.kind) == (f"{name}_user", f"LongLaMP_{name}", "text")
+    assert task.labels == ()
     assert [(e.id, e.gold, e.history) for e in task.examples] == [
         ("dev-0", "gold 1", (item,)),
         ("dev-1", "gold 2", (item, item)),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import PersonaPlugError
-from .data import Example, PastItem, Task, cut_rest, spread
+from .data import Example, NoQuestionError, PastItem, Task, cut_rest, spread
 from .files import find_file, name_of
 from .questions import read_users
 
@@ -42,7 +42,8 @@ def read_blog(folder: Path, split: str = "dev", *, short: bool = True, limit: in
     """The continuations of one split, of ``sample`` users (0: all); ``limit`` takes so many questions of theirs,
     evenly spread (0: all).
 
-    Raises PersonaPlugError where the items have outputs (their questions are missing) or the split is empty.
+    Raises PersonaPlugError where the items have outputs (their questions are missing), NoQuestionError where the split
+    is empty.
     """
     users, field = read_users(folder)
     if field:
@@ -57,7 +58,7 @@ def read_blog(folder: Path, split: str = "dev", *, short: bool = True, limit: in
         if (example := _example(name, histories[name], users[name].ids[number], number, wording))
     ]
     if not examples:
-        raise PersonaPlugError(f"no question of split {split!r} in {folder}: train, dev and test are known")
+        raise NoQuestionError(f"no question of split {split!r} in {folder}: train, dev and test are known")
     return Task(
         name=name_of(folder),
         kind="continuation",

@@ -44,7 +44,8 @@ class Task:
     ``prior`` is the guess for a user of whom nothing is known; ``marker`` ends the wording of an input.
 
     ``examples`` and ``users`` may read from a file on each access (LaMP's do): go through them in order.
-    ``official`` is the task's name as LaMP's own files write it, which can differ ("LaMP_2" for LaMP_2N).
+    ``name`` is the folder's, so that no two tasks of a run share it; ``official`` is the task's as LaMP's own files
+    write it, which can differ ("LaMP_4" for a folder LaMP_4_time, "LaMP_2" for LaMP_2N).
     """
 
     name: str
@@ -55,6 +56,10 @@ class Task:
     prior: str = ""
     marker: str = ":"
     official: str = ""
+
+
+class NoQuestionError(PersonaPlugError):
+    """A folder has questions, or posts, but none of the split asked for."""
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

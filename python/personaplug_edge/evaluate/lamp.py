@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import PersonaPlugError, TextError
 from .data import Example, Task, Unique, check_gold, text_of
 from .files import Records, find_file, read_json
-from .profiles import Layout, question, survey
+from .profiles import Layout, question, survey, task_name
 
 MOVIE_TAGS = (
     "action",
@@ -89,7 +89,7 @@ def read_lamp(folder: Path, split: str = "dev", *, limit: int = 0) -> Task:
     if extra := golds.keys() - found.ids:
         raise TextError(f"{path}: {len(extra)} outputs have no question, such as {min(extra)!r}; is it the right file?")
     return Task(
-        name=name,
+        name=task_name(folder, split, name),
         kind=layout.kind,
         labels=(found.labels or layout.labels) if name in ("LaMP_2", "LaMP_2N") else layout.labels,
         examples=found.examples,

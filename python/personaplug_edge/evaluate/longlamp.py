@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import PersonaPlugError
 from .data import Example, Task, check_gold, text_of
 from .files import Records, find_file
-from .profiles import Layout, question, survey
+from .profiles import Layout, question, survey, task_name
 
 LAYOUTS = {
     "LongLaMP_abstract_generation": Layout(kind="text", text=("title",), output="abstract", marker="items:"),
@@ -53,7 +53,7 @@ def read_longlamp(folder: Path, split: str = "dev", *, limit: int = 0) -> Task:
     layout = LAYOUTS[name]
     found = survey(records, partial(_example, layout=layout, path=path, split=split), limit)
     return Task(
-        name=name,
+        name=task_name(folder, split, name),
         kind=layout.kind,
         labels=(),
         examples=found.examples,

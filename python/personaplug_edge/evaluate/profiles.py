@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 from ..errors import PersonaPlugError, TextError
 from .data import Example, Kind, PastItem, Unique, clean_text, like_labels, listed_labels, spread, text_of
-from .files import Records
+from .files import Records, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,14 @@ class Layout:
     output: str = ""
     marker: str
     labels: tuple[str, ...] = ()
+
+
+def task_name(folder: Path, split: str, own: str) -> str:
+    """The folder's name, for two folders can hold one task (LaMP's splits by user and by time); ``own``, the task's,
+    where the folder is named after the split alone.
+    """
+    name = name_of(folder).replace("-", "_")
+    return own if name == split else name
 
 
 Make = Callable[[int, dict[str, Any]], Example]

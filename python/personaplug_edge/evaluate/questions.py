@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import PersonaPlugError, TextError
+from ..errors import TextError
 from .data import (
     Example,
     Kind,
+    NoQuestionError,
     PastItem,
     Task,
     Unique,
@@ -82,7 +83,8 @@ def read_task(folder: Path, split: str = "dev", *, short: bool = True, limit: in
     score tells the labels. What would make a figure wrong is refused: an id or user twice, a history shorter than
     ``n_history``, a profile with the question's own item in it.
 
-    Raises PersonaPlugError when a file is missing or the split is empty, TextError when a record is malformed.
+    Raises PersonaPlugError when a file is missing, NoQuestionError when the split is empty, TextError when a record is
+    malformed.
     """
     task, path = name_of(folder), find_rows(folder, "questions")
     named = _of_split(_named(path), split, folder)
@@ -139,7 +141,7 @@ def _of_split(named: list[tuple[str, dict[str, Any]]], split: str, folder: Path)
     chosen = [(where, row) for where, row in named if row["split"] == split]
     if not chosen:
         known = ", ".join(sorted(set(map(str, splits))))
-        raise PersonaPlugError(f"no question of split {split!r} in {folder}; it has {known or 'no question'}")
+        raise NoQuestionError(f"no question of split {split!r} in {folder}; it has {known or 'no question'}")
     return chosen
 
 
