@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from personaplug_edge.errors import TextError
 from personaplug_edge.evaluate import files
+from personaplug_edge.evaluate.data import read_rows
 from personaplug_edge.evaluate.files import Records, read_json
 
 ROWS: list[dict[str, Any]] = [
@@ -123,3 +125,19 @@ def test_lists_nested_too_deeply_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text('[{"a": ' + "[" * 100_000 + "]" * 100_000 + "}]")
     with pytest.raises(TextError, match="after record 0, .*recursion"):
         list(Records(tmp_path / "r.json").scan())
+
+
+@pytest.mark.parametrize("read", [read_json, lambda path: list(read_rows(path)), Records])
+def test_a_damaged_archive_is_named(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "r.json.gz"
+    packed = gzip.compress(json.dumps({"a": "x" * 100}).encode())
+    path.write_bytes(packed[:10] + b"\xff" * 8 + packed[18:])  # behind the header: zlib's own error
+    with pytest.raises(TextError, match=r"r\.json\.gz"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_json, lambda path: list(read_rows(path))])
+def test_a_value_nested_too_deeply_is_named(tmp_path: Path, read: Any) -> None:
+    (tmp_path / "r.json").write_text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(TextError, match=r"r\.json.*recursion"):
+        read(tmp_path / "r.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,12 @@ def test_the_prior_knows_no_answer(tmp_path: Path) -> None:
     assert ask({"anna": 2, "ben": 1}) == "o1"  # the first items precede the questions
     assert ask({"anna": 0, "ben": 0}) == "o0"  # and here they are their answers: only cleo's is known
     assert ask({"anna": 0, "ben": 0, "cleo": 0}) == ""
+
+
+@pytest.mark.parametrize("stem", ["questions", "users"])
+def test_two_files_of_one_kind_are_refused(tmp_path: Path, stem: str) -> None:
+    folder = make_task(tmp_path / "t")
+    (folder / f"{stem}.jsonl.xz").write_bytes(lzma.compress((folder / f"{stem}.jsonl").read_bytes()))
+    found = rf"found {stem}\.jsonl and {stem}\.jsonl\.xz: remove one"
+    with pytest.raises(PersonaPlugError, match=rf"expected one {stem}\.jsonl in .*, {found}"):
+        read_task(folder)

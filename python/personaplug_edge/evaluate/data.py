@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import PersonaPlugError, TextError
-from .files import find_file, open_binary
+from .files import BROKEN, ENDINGS, open_binary
 
 Kind = Literal["label", "rating", "text", "continuation"]
 """What a task asks for: one of its labels, a number among its labels, free text, or nothing: of a continuation only
@@ -74,16 +73,20 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise TextError(f"{path}:{number}: expected a JSON object, got {type(row).__name__}")
                 yield row
-        except (ValueError, EOFError, OSError, lzma.LZMAError) as error:
+        except BROKEN as error:
             if isinstance(error, PersonaPlugError):
                 raise
             raise TextError(f"{path}:{number}: expected a JSON record: {error}; mend or remove the line") from error
 
 
 def find_rows(folder: Path, stem: str) -> Path:
-    """The file ``stem``.jsonl of a folder, plain or compressed. Raises PersonaPlugError where there is none."""
-    if found := find_file(folder, f"{stem}.jsonl"):
-        return found
+    """The file ``stem``.jsonl of a folder, plain or compressed. Raises PersonaPlugError where there is none, or two."""
+    found = [path for ending in ENDINGS if (path := folder / f"{stem}.jsonl{ending}").is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = " and ".join(path.name for path in found)
+        raise PersonaPlugError(f"expected one {stem}.jsonl in {folder}, plain or compressed, found {names}: remove one")
     raise PersonaPlugError(f"expected {stem}.jsonl or {stem}.jsonl.xz in {folder}; see the data layout in the docs")
 
 

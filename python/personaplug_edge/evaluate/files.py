@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ IN_MEMORY = 64 << 20
 """Bytes up to which a compressed file is kept unpacked in memory; a larger one is unpacked to a temporary file."""
 LARGEST = 256 << 20
 """Characters of the largest record that is read; a LaMP question with a history of 1,000 papers has about 2 million."""
+
+BROKEN = (ValueError, EOFError, OSError, RecursionError, lzma.LZMAError, zlib.error)
+"""What reading a file raises that is cut short, damaged, no JSON, or nested too deeply."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
@@ -61,7 +65,7 @@ def read_json(path: Path) -> Any:
     try:
         with open_binary(path) as file:
             return json.loads(file.read().decode("utf-8-sig"))
-    except (ValueError, EOFError, OSError, lzma.LZMAError) as error:
+    except BROKEN as error:
         raise TextError(f"{path}: expected JSON in UTF-8: {error}; mend it or fetch it again") from error
 
 
@@ -92,7 +96,7 @@ class Records(Sequence[dict[str, Any]]):
                 self._starts.append(start)
                 self._sizes.append(size)
                 yield value
-        except (ValueError, EOFError, RecursionError) as error:
+        except BROKEN as error:
             if isinstance(error, PersonaPlugError):
                 raise
             raise TextError(
@@ -206,7 +210,7 @@ def _seekable(path: Path) -> IO[bytes]:
     try:
         with open_binary(path) as packed:
             shutil.copyfileobj(packed, unpacked, CHUNK)
-    except (EOFError, OSError, lzma.LZMAError) as error:
+    except BROKEN as error:
         unpacked.close()
         raise TextError(f"{path}: cannot be unpacked: {error}; fetch it again") from error
     return cast(IO[bytes], unpacked)
