@@ -10,7 +10,7 @@ import pytest
 from test_evaluate_data import edit, make_task, without
 
 from personaplug_edge.errors import PersonaPlugError, TextError
-from personaplug_edge.evaluate.questions import read_task
+from personaplug_edge.evaluate.questions import read_task, read_users
 
 
 def changed(folder: Path, number: int, **fields: Any) -> Path:
@@ -112,3 +112,33 @@ def test_two_files_of_one_kind_are_refused(tmp_path: Path, stem: str) -> None:
     found = rf"found {stem}\.jsonl and {stem}\.jsonl\.xz: remove one"
     with pytest.raises(PersonaPlugError, match=rf"expected one {stem}\.jsonl in .*, {found}"):
         read_task(folder)
+
+
+@pytest.mark.parametrize(
+    ("items", "field"),
+    [
+        ([{"title": "t"}, {"title": "t", "category": "c"}, {"title": "t", "category": "c"}, {}, {}], "category"),
+        ([{"title": "t", "category": "c"}, *[{"title": "t", "category": None}] * 4], "title"),
+        ([{"title": "t"}, {"title": "t"}, {"score": 1}, {"output": "o"}], "title"),
+        ([{"text": "a"}], ""),
+    ],
+)
+def test_the_output_field_is_what_most_items_have(tmp_path: Path, items: list[Any], field: str) -> None:
+    folder = make_task(tmp_path / "t")
+    rows = [{"user_id": str(n), "history": [{"text": "x", **item}]} for n, item in enumerate(items)]
+    edit(folder / "users.jsonl", lambda _: rows)
+    assert read_users(folder)[1] == field
+
+
+def test_a_first_item_without_a_category_makes_no_headlines(tmp_path: Path) -> None:
+    folder = make_task(tmp_path / "t")
+    edit(folder / "questions.jsonl", lambda rows: [{**row, "input": "categories: [o0, o1] article: x"} for row in rows])
+
+    def titled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        items = [{**item, "title": "T"} for item in rows[0]["history"]]
+        return [{**rows[0], "history": [*without("category")(items[:1]), *items[1:]]}, *rows[1:]]
+
+    edit(folder / "users.jsonl", titled)
+    task = read_task(folder)
+    assert (task.kind, task.labels) == ("label", ("o0", "o1"))
+    assert [item.output for item in task.users["anna"]] == ["", "o1", "o0", "o1", "o0"]

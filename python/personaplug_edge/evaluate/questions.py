@@ -5,7 +5,8 @@ The profile of a question is the first ``n_history`` items of its user's history
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,22 +147,36 @@ def _of_split(named: list[tuple[str, dict[str, Any]]], split: str, folder: Path)
 
 
 def read_users(folder: Path, field: str = "") -> tuple[dict[str, _User], str]:
-    """The histories of ``users.jsonl`` by user id, and the output field used: ``field``, or the first one found."""
+    """The histories of ``users.jsonl`` by user id, and the output field used: ``field``, or the items' usual one."""
     path = find_rows(folder, "users")
     users: dict[str, _User] = {}
     seen = Unique("user")
-    for place, row in enumerate(read_rows(path), 1):
+    rows: Iterable[dict[str, Any]] = read_rows(path)
+    if not field:
+        rows = list(rows)
+        field = _usual_field(rows)
+    for place, row in enumerate(rows, 1):
         name = text_of(row, "user_id", f"{path}: user {place}")
         where = f"{path}: user {place} (user_id {name!r})"
         seen(name, where)
         history = row.get("history")
         if not isinstance(history, list) or not all(isinstance(item, dict) for item in history):
             raise TextError(f"{where}: expected 'history' to be a list of objects")
-        field = field or next((each for item in history for each in OUTPUT_FIELDS if each in item), "")
         items = [_item(item, field, f"{where}, item {number}") for number, item in enumerate(history, 1)]
         ids = [text_of(item, "id", where) if item.get("id") is not None else "" for item in history]
         users[name] = _User(tuple(items), tuple(ids))
     return users, field
+
+
+def _usual_field(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The first of OUTPUT_FIELDS that most of the items with an output have, or else the commonest; "" for none."""
+    counts, answered = Counter[str](), 0
+    for item in (item for row in rows if isinstance(row.get("history"), list) for item in row["history"]):
+        found = [each for each in OUTPUT_FIELDS if isinstance(item, dict) and item.get(each) is not None]
+        counts.update(found)
+        answered += bool(found)
+    commonest = max(OUTPUT_FIELDS, key=counts.__getitem__) if answered else ""
+    return next((each for each in OUTPUT_FIELDS if 2 * counts[each] > answered), commonest)
 
 
 def _item(row: Mapping[str, Any], field: str, where: str) -> PastItem:
