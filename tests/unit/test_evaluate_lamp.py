@@ -286,8 +286,7 @@ def test_longlamp_files_of_every_task(tmp_path: Path, name: str, ending: str) ->
     text = json.dumps(rows) if ending.endswith("json") else "".join(json.dumps(row) + "\n" for row in rows)
     (folder / ending).write_bytes((gzip.compress if ending.endswith("gz") else bytes)(text.encode()))
     (task,) = read_tasks(tmp_path)
-    assert (task.name, task.official, task.kind) == (f"{name}_user", f"LongLaMP_{name}", "text")
-    assert task.labels == ()
+    assert (task.name, task.official, task.kind, task.labels) == (f"{name}_user", f"LongLaMP_{name}", "text", ())
     assert [(e.id, e.gold, e.history) for e in task.examples] == [
         ("dev-0", "gold 1", (item,)),
         ("dev-1", "gold 2", (item, item)),
