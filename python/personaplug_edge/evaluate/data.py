@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import PersonaPlugError, TextError
-from .files import BROKEN, ENDINGS, open_binary
+from .files import DAMAGED, ENDINGS, open_binary
 
 Kind = Literal["label", "rating", "text", "continuation"]
 """What a task asks for: one of its labels, a number among its labels, free text, or nothing: of a continuation only
@@ -73,7 +73,9 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise TextError(f"{path}:{number}: expected a JSON object, got {type(row).__name__}")
                 yield row
-        except BROKEN as error:
+        except DAMAGED as error:
+            raise TextError(f"{path}: cannot be read behind line {number}: {error}; fetch it again") from error
+        except (ValueError, RecursionError) as error:
             if isinstance(error, PersonaPlugError):
                 raise
             raise TextError(f"{path}:{number}: expected a JSON record: {error}; mend or remove the line") from error

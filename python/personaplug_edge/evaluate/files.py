@@ -34,8 +34,10 @@ IN_MEMORY = 64 << 20
 LARGEST = 256 << 20
 """Characters of the largest record that is read; a LaMP question with a history of 1,000 papers has about 2 million."""
 
-BROKEN = (ValueError, EOFError, OSError, RecursionError, lzma.LZMAError, zlib.error)
-"""What reading a file raises that is cut short, damaged, no JSON, or nested too deeply."""
+DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error)
+"""What unpacking a file raises that is cut short, damaged or no archive."""
+BROKEN = (*DAMAGED, ValueError, RecursionError)
+"""The same for a file that may also be no JSON, or nested too deeply."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
@@ -210,7 +212,7 @@ def _seekable(path: Path) -> IO[bytes]:
     try:
         with open_binary(path) as packed:
             shutil.copyfileobj(packed, unpacked, CHUNK)
-    except BROKEN as error:
+    except DAMAGED as error:
         unpacked.close()
         raise TextError(f"{path}: cannot be unpacked: {error}; fetch it again") from error
     return cast(IO[bytes], unpacked)
