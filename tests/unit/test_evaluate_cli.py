@@ -63,7 +63,7 @@ def test_all_outputs_are_written(app: typer.Typer, tmp_path: Path) -> None:
     assert (official["task"], len(official["golds"])) == ("news_headline", 3)
     rows = (tmp_path / "kept" / "news_category" / "query.jsonl").read_text().splitlines()
     assert json.loads(rows[0]) == {
-        "format": 1,
+        "format": 2,
         "beams": 1,
         "task": "news_category",
         "method": "query",

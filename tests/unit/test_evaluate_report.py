@@ -16,7 +16,7 @@ from personaplug_edge.evaluate.costs import Cost, cost_of
 from personaplug_edge.evaluate.data import Example, PastItem, Task
 from personaplug_edge.evaluate.metrics import Prediction
 from personaplug_edge.evaluate.picture import draw
-from personaplug_edge.evaluate.predictions import PredictionLog, file_name, write_official
+from personaplug_edge.evaluate.predictions import file_name, write_official
 from personaplug_edge.evaluate.report import report_of, to_json
 from personaplug_edge.evaluate.runner import TaskRun
 from personaplug_edge.evaluate.tables import cost_table, difference_table, length_table, markdown, write_csv
@@ -154,11 +154,3 @@ def test_predictions_in_lamps_own_format(tmp_path: Path) -> None:
     assert {gold["id"]: gold["output"] for gold in table["golds"]} == dict(zip("012345", GOLDS, strict=True))
     assert {frozenset(gold) for gold in table["golds"]} == {frozenset({"id", "output"})}
     assert file_name("../a:b") == "..-a-b"
-
-
-def test_predictions_without_costs_are_still_read(tmp_path: Path) -> None:
-    path = tmp_path / "none.jsonl"
-    row = {"id": "1", "user_id": "u", "gold": "a", "text": "b", "logprob": -1.0, "tokens": 2}
-    path.write_text(json.dumps({"format": 1, "task": "t"}) + "\n" + json.dumps(row) + "\n")
-    with PredictionLog(path, {"task": "t"}) as log:
-        assert log.done["1"] == Prediction(id="1", user_id="u", gold="a", text="b", logprob=-1.0, tokens=2)

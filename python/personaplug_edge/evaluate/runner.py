@@ -114,7 +114,9 @@ class Asker:
         self._median = task.kind == "rating" and ratings == "median"
         self._labels = sorted(task.labels, key=float) if task.kind == "rating" else task.labels
         self._sampling = Sampling(**plug.bundle.sampling_options)
-        self._longest = max(1, plug.llm.context - plug.bundle.manifest.prompt.max_prompt_tokens - ENDS)
+        # What the longest prompt leaves, so that all methods are measured on the same words of a long answer.
+        room = plug.llm.context - plug.bundle.manifest.prompt.max_prompt_tokens
+        self._longest = max(room, self._sampling.max_tokens) - ENDS
 
     def __call__(self, asked: Question, example: Example) -> Prediction:
         """The prediction for ``example``, asked so, and what it cost."""
@@ -137,8 +139,7 @@ class Asker:
         sampling = usual if free and self._beams == 1 else replace(usual, max_tokens=1)
         alike = RequestOptions(adapter=request.options.adapter)  # and nothing kept of other answers
         answer = self._plug.llm.generate(request.prompt, sampling, alike)
-        gold = self._plug.personalizer.services.cut(example.gold, self._longest)
-        score = self._plug.score(example.input, gold, request=request)
+        score = self._plug.score(example.input, self._scored(example.gold), request=request)
         if self._task.labels:
             text = self._chosen(example, request)
         elif free and self._beams > 1:
@@ -154,6 +155,10 @@ class Asker:
             tokens=len(score.tokens),
             first_token_seconds=seconds + answer.timings.first_token_seconds,
         )
+
+    def _scored(self, gold: str) -> str:
+        """The answer, as much of it as fits the context behind any prompt."""
+        return gold if self._task.labels else self._plug.personalizer.services.cut(gold, self._longest) or gold
 
     def _votes(self, asked: Question, request: Personalized) -> bool:
         """Whether a label of the task has a vote. Raises MethodError for a method that votes where there are none."""
