@@ -6,7 +6,7 @@ else's; the others are :mod:`personaplug_edge.personalize`'s. ``query`` and ``st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import MethodError, PersonaPlugError
@@ -74,9 +74,9 @@ def wrong_history(task: Task, example: Example) -> tuple[PastItem, ...]:
     if not others:
         raise PersonaPlugError(f"{task.name}: wrong_user needs two users or more; leave it out or raise --limit")
     wanted = len(example.history)
-    other = next((user for user in others if len(task.users[user]) >= wanted), "")
-    other = other or max(others, key=lambda user: len(task.users[user]))
-    return task.users[other][:wanted]
+    sizes: Mapping[str, int] = getattr(task.users, "sizes", None) or {u: len(items) for u, items in task.users.items()}
+    other = next((user for user in others if sizes[user] >= wanted), "")
+    return task.users[other or max(others, key=sizes.__getitem__)][:wanted]
 
 
 def methods_for(task: Task, chosen: Sequence[str]) -> list[str]:

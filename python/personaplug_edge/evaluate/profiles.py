@@ -86,10 +86,13 @@ class ProfileExamples(Sequence[Example]):
 
 
 class ProfileUsers(Mapping[str, tuple[PastItem, ...]]):
-    """The histories of the users of some examples, read when asked for: that of a user's last question."""
+    """The histories of the users of some examples, read when asked for: that of a user's last question.
 
-    def __init__(self, examples: Sequence[Example], places: Mapping[str, int]) -> None:
-        self._examples, self._places = examples, places
+    ``sizes``: their items, by user id; known without reading them.
+    """
+
+    def __init__(self, examples: Sequence[Example], places: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+        self._examples, self._places, self.sizes = examples, places, sizes
 
     def __getitem__(self, user: str) -> tuple[PastItem, ...]:
         return self._examples[self._places[user]].history
@@ -118,20 +121,22 @@ def survey(records: Records, make: Make, limit: int) -> Found:
     Raises TextError for a malformed record, or an id that is there twice; PersonaPlugError for a file without any.
     """
     unique, ids, owners = Unique("question"), list[str](), list[str]()
-    labels, firsts = set[str](), Counter[str]()
+    labels, firsts, sizes = set[str](), Counter[str](), dict[str, int]()
     for number, row in enumerate(records.scan()):
         example = make(number, row)
         ids.append(unique(example.id, f"{records.path}: question {number + 1}"))
         owners.append(example.user_id)
+        sizes[example.user_id] = len(example.history)
         labels.update(listed_labels(example.input))
         firsts.update(item.output for item in example.history[:1] if item.output)
     if not ids:
         raise PersonaPlugError(f"{records.path} has no question")
     chosen = spread(range(len(ids)), limit)
-    examples = ProfileExamples(records, make, chosen)
+    # All users are known, also those that are not asked: who stands in as the wrong one must not depend on ``limit``.
+    everybody = ProfileExamples(records, make, range(len(ids)))
     return Found(
-        examples=examples,
-        users=ProfileUsers(examples, {owners[number]: place for place, number in enumerate(chosen)}),
+        examples=ProfileExamples(records, make, chosen),
+        users=ProfileUsers(everybody, {owner: number for number, owner in enumerate(owners)}, sizes),
         labels=tuple(sorted(labels)),
         prior=firsts.most_common(1)[0][0] if firsts else "",
         ids=frozenset(ids),
