@@ -241,6 +241,13 @@ def test_posts_are_sampled_by_user(tmp_path: Path) -> None:
         read_blog(folder, "later")
 
 
+def test_posts_that_each_user_numbers_anew_are_told_apart(tmp_path: Path) -> None:
+    folder = make_blog(tmp_path / "blog_posts")
+    numbered = [{"id": str(n), "text": f"{n} " + "word " * 40} for n in range(20)]
+    write_rows(folder / "users.jsonl.xz", [{"user_id": user, "history": numbered} for user in ("anna", "ben")])
+    assert [e.id for e in read_blog(folder).examples] == ["anna-16", "anna-17", "ben-16", "ben-17"]
+
+
 def test_a_task_without_its_questions_is_no_blog(tmp_path: Path) -> None:
     folder = make_task(tmp_path / "news_category")
     (folder / "questions.jsonl").unlink()

@@ -50,12 +50,15 @@ def read_blog(folder: Path, split: str = "dev", *, short: bool = True, limit: in
         raise PersonaPlugError(f"expected questions.jsonl in {folder}: its items have outputs ({field!r})")
     histories = {name: user.items for name, user in users.items()}
     wording = SHORT_WORDING if short else WORDING
+    ids = [id for user in users.values() for id in user.ids if id]
+    # Posts that each user numbers anew are named by their user, too.
+    own = len(set(ids)) == len(ids)
     examples = [
         example
         for name in spread(list(histories), sample)
         for number in range(HISTORY, len(histories[name]))
         if split_of(number, len(histories[name])) == split
-        if (example := _example(name, histories[name], users[name].ids[number], number, wording))
+        if (example := _example(name, histories[name], users[name].ids[number] if own else "", number, wording))
     ]
     if not examples:
         raise NoQuestionError(f"no question of split {split!r} in {folder}: train, dev and test are known")
