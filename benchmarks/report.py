@@ -20,6 +20,7 @@ PARTS = {
     "decode": "One sequence",
     "time_to_first_token": "Time to first token",
     "many_users": "Many users at once",
+    "adapter_swap": "Adapters",
     "history_intake": "History intake",
     "history_growth": "Long histories, and bytes stored",
     "personal_embedding": "The personal embedding alone",

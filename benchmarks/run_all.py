@@ -30,6 +30,7 @@ RUNS: dict[str, list[list[str]]] = {
         ["--model", "tiny", "--model", "135m", "--rounds", "5"],
         ["--model", "tiny", "--rounds", "2", "--tokens", "16"],
     ],
+    "adapter_swap": [["--model", "tiny", "--model", "135m"], ["--rounds", "1"]],
     "history_intake": [[], ["--count", "32", "--rounds", "1"]],
     "history_growth": [[], ["--items", "10", "1000", "--rounds", "5", "--users", "50"]],
     "personal_embedding": [[], ["--items", "10", "1000", "--rounds", "5"]],

@@ -97,6 +97,13 @@ def test_many_users_share_batches(folder: Path, tmp_path: Path) -> None:
     assert "ours, 2 / llama_cpp.Llama in turn" in result["ratio"]
 
 
+def test_adapters_are_swapped(folder: Path, tmp_path: Path) -> None:
+    sizes = ("--prompt", 6, "--rounds", 1, "--folder", folder)
+    report = run("adapter_swap.py", tmp_path / "out.json", "--model", "tiny", *sizes)
+    found = report["models"]["tiny"]["milliseconds"]
+    assert len(found) == 6 and all(figures["median"] > 0 for figures in found.values())
+
+
 def test_an_adapter_changes_the_answer(benchmarks: Any, folder: Path, tmp_path: Path) -> None:
     many_users, random_llama = benchmarks("many_users"), benchmarks("random_llama")
     job = many_users.Job(
