@@ -162,6 +162,18 @@ def test_generate_chooses_among_labels(run: Terminal) -> None:
     assert out.index("sports") < out.index("politics") and "73.1%" in out
 
 
+def test_options_that_a_choice_or_a_search_would_drop_are_refused(run: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "yes.gbnf").write_text('root ::= "yes"', encoding="utf-8")
+    code, out, err = run("generate", "x", "--beams", "2", "--grammar", str(tmp_path / "yes.gbnf"), "--top-p", "0.5")
+    told = " ".join(err.replace("\u2502", " ").split())
+    assert (code, out) == (2, "") and "beams take only --max-tokens and --stop; leave --top-p, --grammar out" in told
+    assert run("generate", "x", "--beams", "2", "--ignore-end")[0] == 2
+    for dropped in (["--temperature", "0"], ["--max-tokens", "4"], ["--stop", "a"], ["--seed", "0"]):
+        code, _, err = run("generate", "x", "--labels", "a,b", *dropped)
+        assert code == 2 and f"leave {dropped[0]} out" in " ".join(err.replace("\u2502", " ").split())
+    assert not run.plugs
+
+
 def test_a_user_without_history_is_told(run: Terminal) -> None:
     code, _, err = run("generate", "x", "--user", "nobody-here", "--labels", "a,b")
     assert code == 0 and "'nobody-here' has no history" in err

@@ -67,6 +67,10 @@ def generate(
         raise typer.BadParameter(f"expected two labels or more in --labels, got {labels!r}")
     if names and beams:
         raise typer.BadParameter("labels are chosen by their exact likelihood: leave --beams out")
+    if names:
+        sampling.check_only((), "labels are chosen by their exact likelihood, not drawn")
+    if beams:
+        sampling.check_only(("max_tokens", "stop"), "beams take only --max-tokens and --stop")
     text = read_prompt(prompt)
     with open_plug() as plug:
         ready_user(plug, user, persona.value if method is None else "query")

@@ -42,6 +42,13 @@ class SamplingOptions:
     stop: Annotated[list[str] | None, _option(help="End before this text; may be repeated.")] = None
     ignore_end: Annotated[bool, _option("--ignore-end", help="Go on after the model's end token.")] = False
 
+    def check_only(self, allowed: tuple[str, ...], why: str) -> None:
+        """Raises typer.BadParameter where an option was given that ``allowed`` does not name: it would be dropped."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = [name for name, value in values.items() if value is not None and value is not False and value != []]
+        if left := [f"--{name.replace('_', '-')}" for name in given if name not in allowed]:
+            raise typer.BadParameter(f"{why}; leave {', '.join(left)} out")
+
     def over(self, plug: PersonaPlug) -> Sampling:
         """The bundle's sampling with what was given put over it."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "ignore_end"}
