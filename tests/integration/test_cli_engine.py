@@ -9,24 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cli_run import Run
 from models.onnx_models import make_bundle
-from personaplug_edge import cli
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundle") / "random", llm_file=tiny_gguf, name="random")
-
-
-class Run:
-    def __init__(self, bundle: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.shared = ["--bundle", str(bundle), "--store", str(store), "--threads", "1"]
-        self.capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        code = cli.main([*self.shared, *arguments])
-        output = self.capsys.readouterr()
-        return code, output.out, output.err
 
 
 @pytest.fixture
@@ -78,6 +67,7 @@ def test_another_bundle_embeds_the_history_and_says_so(run: Run, tiny_gguf: Path
 
 
 def test_a_grammar_file_is_followed(run: Run, tmp_path: Path) -> None:
+    run.with_empty_store()
     (tmp_path / "answer.gbnf").write_text('root ::= "yes" | "no"', encoding="utf-8")
     assert run("generate", "hello", "--grammar", str(tmp_path / "answer.gbnf"))[1] in ("yes\n", "no\n")
     (tmp_path / "broken.gbnf").write_text('root ::= "yes', encoding="utf-8")
@@ -87,11 +77,13 @@ def test_a_grammar_file_is_followed(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [["--top-p", "7"], ["--temperature", "-1"], ["--seed", "-5"]])
 def test_wrong_sampling_is_one_line(run: Run, wrong: list[str]) -> None:
+    run.with_empty_store()
     code, _, err = run("generate", "hello", *wrong)
     assert code == 1 and err.startswith("personaplug: error: ") and err.count("\n") == 1
 
 
 def test_a_prompt_that_does_not_fit_is_one_line(run: Run) -> None:
+    run.with_empty_store()
     code, _, err = run("generate", "word " * 2000)
     assert code == 1 and err.startswith("personaplug: error: ") and err.count("\n") == 1
 

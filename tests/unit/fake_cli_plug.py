@@ -26,8 +26,8 @@ class FakeTimings:
 class FakePlug:
     """Weighs history items by the words that they share with the prompt; the likeliest label is the heaviest output."""
 
-    def __init__(self, store: str | Path | None, chunks: Sequence[str | BaseException] = ()) -> None:
-        self.store = HistoryStore(":memory:" if store is None else store)
+    def __init__(self, store: str | Path | HistoryStore | None, chunks: Sequence[str | BaseException] = ()) -> None:
+        self.store = store if isinstance(store, HistoryStore) else HistoryStore(":memory:" if store is None else store)
         self.histories = self  # what User changes a history by
         self.bundle = SimpleNamespace(
             manifest=SimpleNamespace(name="tiny"), sampling_options={"max_tokens": 48, "stop": ("\n",)}

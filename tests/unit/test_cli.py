@@ -15,6 +15,7 @@ from fake_cli_plug import FakePlug
 from personaplug_edge import cli
 from personaplug_edge.cli import session
 from personaplug_edge.errors import BundleError
+from personaplug_edge.store import HistoryStore
 
 
 class Terminal:
@@ -175,6 +176,7 @@ def test_options_that_a_choice_or_a_search_would_drop_are_refused(run: Terminal,
 
 
 def test_a_user_without_history_is_told(run: Terminal) -> None:
+    HistoryStore(run.store).close()
     code, _, err = run("generate", "x", "--user", "nobody-here", "--labels", "a,b")
     assert code == 0 and "'nobody-here' has no history" in err
     assert "no history" not in run("generate", "x", "--user", "nobody-here", "--labels", "a,b", "--persona", "off")[2]
@@ -210,6 +212,8 @@ def test_stored_text_cannot_steer_the_terminal(run: Terminal) -> None:
 
 
 def test_errors_are_one_line_and_debug_shows_the_traceback(run: Terminal) -> None:
+    HistoryStore(run.store).close()
+
     def broken(settings: Any, store: Path | None) -> FakePlug:
         raise BundleError("no bundle 'x':\nexpected a folder")
 
@@ -229,6 +233,7 @@ def test_errors_are_one_line_and_debug_shows_the_traceback(run: Terminal) -> Non
 
 
 def test_interruption_is_130_and_closes_the_stream(run: Terminal) -> None:
+    HistoryStore(run.store).close()
     pytest.importorskip("personaplug_edge.sampling")
     run.chunks = ["half an ", KeyboardInterrupt()]
     code, out, err = run("generate", "x")

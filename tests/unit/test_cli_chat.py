@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from test_cli import Terminal, run  # noqa: F401
 
+from personaplug_edge.store import HistoryStore
+
 pytest.importorskip("personaplug_edge.sampling")
 
 
 @pytest.fixture
 def talk(run: Terminal) -> Terminal:  # noqa: F811
+    HistoryStore(run.store).close()
     return run
 
 

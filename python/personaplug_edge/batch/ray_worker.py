@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 from collections import Counter
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ..errors import BatchError
@@ -42,10 +42,11 @@ class Actor:
         """``attempts``: Ray's handle of an :class:`Attempts`."""
         from ..plug import PersonaPlug
         from ..store import HistoryStore
+        from ..store.paths import may_write
         from .decode import Decoder
         from .embed import Personalizer
 
-        histories = HistoryStore(store, read_only=not os.access(store, os.W_OK)) if store else None
+        histories = HistoryStore(store, read_only=not may_write(Path(store))) if store else None
         # Mapped, so that the workers of a machine share one copy of the LLM.
         self._plug = PersonaPlug.load(bundle, store=histories, threads=options.threads, mmap=True, adapters=adapters)
         self._personalizer, self._decoder = Personalizer(self._plug, options), Decoder(self._plug, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
@@ -125,13 +125,14 @@ def _work(ray: RayOptions | None) -> Iterator[tuple[PersonaPlug, RayOptions | No
     chosen = settings()
     if chosen.store is not None and not chosen.store.exists():
         raise StoreError(f"no history store at {chosen.store}: leave --store out where the rows bring their histories")
-    store = chosen.store_path if chosen.store_path.exists() else None
+    path = chosen.store_path if chosen.store_path.exists() else None
     if ray is not None:
         bundle = Bundle.load(chosen.bundle)
-        yield cast("PersonaPlug", SimpleNamespace(bundle=bundle)), replace(ray, store=store, adapters=chosen.adapters)
+        yield cast("PersonaPlug", SimpleNamespace(bundle=bundle)), replace(ray, store=path, adapters=chosen.adapters)
     else:
-        with session.load_plug(chosen, store) as plug:
-            yield plug, None
+        with ExitStack() as opened:
+            store = session.usable_store(path, "use", opened) if path is not None else None
+            yield opened.enter_context(session.load_plug(chosen, store)), None
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from .bars import attribution_table
 from .failures import one_line
 from .generate import MethodOption, Persona, PersonaOption
 from .sampling import SamplingOptions
-from .session import open_plug, ready_user
+from .session import Access, open_plug, ready_user
+from .settings import settings
 from .streaming import write_stream
 from .terminal import decoding, notice, out
 
@@ -51,7 +52,7 @@ def chat(
     """Talk; /help tells the commands."""
     if method is not None:
         _check(method)  # at once, not at the first line
-    with open_plug() as plug:
+    with open_plug(_access(learn)) as plug:
         tiny = plug.bundle.manifest.name == "tiny"
         if tiny:
             notice("the bundle 'tiny' answers short tasks (`category of article: ...`); it is not a chat model")
@@ -59,6 +60,12 @@ def chat(
         ChatLoop(
             plug, user, persona.mode, method, sampling.over(plug), learn, not tiny if turns is None else turns
         ).run()
+
+
+def _access(learn: bool) -> Access:
+    """A store that was named is made by --learn alone, as the name may be mistyped; the default one for /remember."""
+    chosen = settings()
+    return "make" if learn or (chosen.store is None and not chosen.store_path.exists()) else "use"
 
 
 class ChatLoop:

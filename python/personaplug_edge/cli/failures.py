@@ -11,15 +11,16 @@ from contextlib import contextmanager
 import typer
 
 from ..errors import PersonaPlugError
+from .wording import in_shell
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, in one line: the package's own messages as they are, others with their type."""
+    """What went wrong, in one line: the package's own messages in the shell's words, others with their type."""
     if isinstance(error, PersonaPlugError):
-        message = str(error) or type(error).__name__
+        message = in_shell(str(error)) or type(error).__name__
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:

@@ -20,7 +20,7 @@ def forget(
     """Erase: rows, vectors and projections go, and their bytes on the disk with them. Asks first."""
     if bool(item) == all_:
         raise typer.BadParameter("expected either --item ID or --all")
-    with open_store(read_only=False) as store:
+    with open_store("write") as store:
         count = store.count(user)
         if not count:
             raise UnknownUserError(f"expected a stored user, got {user!r}; `personaplug users` lists them")

@@ -12,6 +12,7 @@ import typer
 from .bars import attribution_rows, label_table
 from .sampling import SamplingOptions
 from .session import open_plug, ready_user
+from .settings import settings
 from .streaming import write_stream
 from .terminal import decoding, out, write_json
 
@@ -72,7 +73,7 @@ def generate(
     if beams:
         sampling.check_only(("max_tokens", "stop"), "beams take only --max-tokens and --stop")
     text = read_prompt(prompt)
-    with open_plug() as plug:
+    with open_plug(in_memory=user is None and settings().store is None) as plug:
         ready_user(plug, user, persona.value if method is None else "query")
         if names:
             _choose(plug, text, names, user, method, persona, json)

@@ -78,7 +78,7 @@ def edit(
     """Correct an item; what is not given stays. The former text leaves the disk."""
     if text is None and output is None:
         raise typer.BadParameter("expected --text, --output or both")
-    with open_plug() as plug:
+    with open_plug("write") as plug:
         plug.user(user).edit(item, text=text, output=output)
     out().print(f"changed item {item} of {user}", soft_wrap=True)
 
@@ -108,6 +108,6 @@ def import_(
 ) -> None:
     """Store the items of a JSONL file, checked before the first is stored; those there already are reported."""
     items = read_file(file)
-    with open_plug() as plug:
+    with open_plug("make") as plug:
         report = store_items(plug, user, items)
     write_json(report) if json else out().print(told(report), soft_wrap=True)

@@ -80,7 +80,7 @@ def _of_store(limit: int) -> list[Portrait]:
     from ..evaluate.data import spread
     from ..look.portraits import stored_portraits
 
-    with open_store(read_only=False) as store, open_embedder() as (bundle, embedder):
+    with open_store("use") as store, open_embedder() as (bundle, embedder):
         users = _chosen(store.users(), spread(store.users(), limit))
         with _counting(len(users)) as counted:
             return list(counted(stored_portraits(bundle, embedder, store, users)))

@@ -35,6 +35,6 @@ def remember(
         items = read_file(file, source=source)
     else:
         items = [NewItem(text=text or "", output=output or "", time=time_of(time), source=source)]
-    with open_plug() as plug:
+    with open_plug("make") as plug:
         report = store_items(plug, user, items)
     write_json(report) if json else out().print(told(report), soft_wrap=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import StoreError
 from .settings import Settings, settings
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from ..plug import PersonaPlug
     from ..store import HistoryStore
 
+Access = Literal["read", "use", "write", "make"]
+"""read: nothing is written. use: what is made on the way (vectors, summaries) is kept, where the file can be written.
+write: the store is changed. make: changed, and made where it is not there. Whatever else was named must be there: a
+mistyped path must not look like an empty history."""
 
-def load_plug(chosen: Settings, store: Path | None) -> PersonaPlug:
+
+def load_plug(chosen: Settings, store: Path | HistoryStore | None) -> PersonaPlug:
     """Loads the bundle; ``store`` None keeps the histories in memory."""
     from ..plug import PersonaPlug
 
@@ -27,31 +32,63 @@ def load_plug(chosen: Settings, store: Path | None) -> PersonaPlug:
 
 
 @contextmanager
-def open_plug(*, in_memory: bool = False) -> Iterator[PersonaPlug]:
-    """The plug of the settings, with a spinner while it loads, closed at the end."""
+def open_plug(access: Access = "use", *, in_memory: bool = False) -> Iterator[PersonaPlug]:
+    """The plug of the settings, with a spinner while it loads, closed at the end.
+
+    The default store that is not there yet is an empty one to ``use``, and nothing is written.
+    """
     chosen = settings()
-    store = None if in_memory else chosen.store_path
-    if store is not None and chosen.store is None:
-        store.parent.mkdir(parents=True, exist_ok=True)  # the data folder is ours; a folder that was named is not
-    if sys.stderr.isatty():
-        with err().status(f"loading {chosen.bundle}"):
+    with ExitStack() as opened:
+        store = None if in_memory else _plugs_store(chosen, access, opened)
+        if sys.stderr.isatty():
+            with err().status(f"loading {chosen.bundle}"):
+                plug = load_plug(chosen, store)
+        else:
             plug = load_plug(chosen, store)
-    else:
-        plug = load_plug(chosen, store)
-    with plug:
-        yield plug
+        with plug:
+            yield plug
+
+
+def _plugs_store(chosen: Settings, access: Access, opened: ExitStack) -> Path | HistoryStore | None:
+    path = chosen.store_path
+    if access == "make":
+        if chosen.store is None:
+            path.parent.mkdir(parents=True, exist_ok=True)  # the data folder is ours; a folder that was named is not
+        return path
+    if access == "use" and chosen.store is None and not path.exists():
+        return None
+    return usable_store(path, access, opened)
+
+
+def usable_store(path: Path, access: Access, opened: ExitStack) -> Path | HistoryStore:
+    """A store that is there, for :func:`load_plug`: opened for reading alone where no more is asked for or possible."""
+    from ..store import HistoryStore
+
+    if _read_only(_there(path), access):
+        return opened.enter_context(HistoryStore(path, read_only=True))
+    return path
 
 
 @contextmanager
-def open_store(*, read_only: bool = True) -> Iterator[HistoryStore]:
-    """The store of the settings. Never makes one: a mistyped path must not look like an empty history."""
+def open_store(access: Access = "read") -> Iterator[HistoryStore]:
+    """The store of the settings. Never makes one."""
     from ..store import HistoryStore
 
-    path = settings().store_path
+    path = _there(settings().store_path)
+    with HistoryStore(path, read_only=_read_only(path, access)) as store:
+        yield store
+
+
+def _there(path: Path) -> Path:
     if not path.exists():
         raise StoreError(f"no history store at {path}: `personaplug remember` makes one, --store names another")
-    with HistoryStore(path, read_only=read_only) as store:
-        yield store
+    return path
+
+
+def _read_only(path: Path, access: Access) -> bool:
+    from ..store.paths import may_write
+
+    return access == "read" or (access == "use" and not may_write(path))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def summarize(
     if all == bool(user):
         raise typer.BadParameter("expected either --user, once or several times, or --all")
     rows: list[dict[str, Any]] = []
-    with open_plug() as plug:
+    with open_plug("write") as plug:
         users = plug.store.users() if all else list(dict.fromkeys(user or ()))
         for number, each in enumerate(users, 1):
             count = plug.store.count(each)

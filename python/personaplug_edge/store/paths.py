@@ -24,7 +24,7 @@ def check_path(path: Path, read_only: bool) -> None:
         raise StoreError(f"history store {path} is not a plain file; choose another path")
     if read_only and not exists:
         raise StoreError(f"history store {path} does not exist; open it without read_only to create it")
-    if not read_only and not (_may_write(path.parent) and (not exists or _may_write(path))):
+    if not read_only and not may_write(path):
         raise StoreError(
             f"history store {path}: the file or its folder is read-only; change the permissions, "
             "or open it with read_only=True"
@@ -43,8 +43,13 @@ def log_is_empty(path: Path) -> bool:
     return not log.exists() or log.stat().st_size == 0
 
 
-def _may_write(path: Path) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+def may_write(path: Path) -> bool:
+    """Whether this user may write a store, or make it: the folder too, as SQLite puts its log beside the file."""
+    return all(
+        os.access(each, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+        for each in (path.parent, path)
+        if each.exists()
+    )
 
 
 def _cut_off(path: Path) -> bool:
