@@ -4,7 +4,7 @@ The rows are decoded at the first positions of its context, and placeholder ids 
 takes token ids and reuses the longest prefix that equals what its context holds, so a prompt that starts with the
 placeholders continues after the persona:
 
-    ids = attach(llama, personalized.prompt)
+    ids = attach(llama, personalized.prompt, bundle=plug.bundle)
     llama.create_completion(ids, max_tokens=32)
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +24,24 @@ from personaplug_edge.prompt import Prompt
 if TYPE_CHECKING:
     from llama_cpp import Llama
 
+    from personaplug_edge.bundle import Bundle
+    from personaplug_edge.bundle.manifest import LLMPart
 
-def attach(llama: Llama, prompt: Prompt) -> list[int]:
+_checked_for: WeakKeyDictionary[Llama, LLMPart] = WeakKeyDictionary()
+"""Llama objects and the LLM that each was found to hold: the vocabulary is read once."""
+
+
+def attach(llama: Llama, prompt: Prompt, *, bundle: Bundle | None = None) -> list[int]:
     """Decodes a prompt's spans up to its last row into an emptied ``llama`` and returns ids for the whole prompt.
 
     Rows stand in the ids as placeholders drawn from their SHA-256, so that different personas never look alike to the
     prefix reuse. The ids are good for the next call only: whatever resets ``llama`` drops the persona, and a call with
-    stale ids would read the placeholders as text.
+    stale ids would read the placeholders as text. With ``bundle``, that of the prompt, the LLM in ``llama`` must be the
+    one that the bundle was trained for, as far as architecture, width and vocabulary tell: another one reads rows and
+    ids as something else, and answers all the same.
 
     Raises:
+        BundleError: ``llama`` holds another LLM than the bundle's.
         PromptError: the prompt ends in rows, a token id is not of the vocabulary, or ``llama`` keeps a cache of states
             (it would outlive the persona).
         DimensionError: a row is not of the LLM's embedding width or not finite.
@@ -40,6 +50,9 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
     """
     if llama.ctx is None:  # llama.cpp would not check
         raise EngineError("this Llama object is closed; expected an open one: make it again")
+    if bundle is not None and _checked_for.get(llama) != bundle.manifest.llm:
+        bundle.check_llm(_AsModel(llama))
+        _checked_for[llama] = bundle.manifest.llm
     if llama.cache is not None:
         raise PromptError(
             "this Llama object has a cache of states (set_cache), which would keep one user's persona for later calls; "
@@ -83,6 +96,27 @@ def attach(llama: Llama, prompt: Prompt) -> list[int]:
     last = spans[-1]
     assert isinstance(last, list)
     return ids + last
+
+
+class _AsModel:
+    """What a Llama object says of its LLM, as :class:`personaplug_edge.bundle.ModelLike`."""
+
+    def __init__(self, llama: Llama) -> None:
+        import llama_cpp as api
+
+        self.architecture = str(llama.metadata.get("general.architecture", ""))
+        self.embedding_width, self.vocabulary_size = llama.n_embd(), llama.n_vocab()
+        self._api, self._vocabulary = api, api.llama_model_get_vocab(llama.model)
+        self._buffer = ctypes.create_string_buffer(256)
+
+    def piece(self, id: int, /) -> bytes:
+        """Bytes of one token."""
+        for _ in range(2):
+            size = self._api.llama_token_to_piece(self._vocabulary, id, self._buffer, len(self._buffer), 0, True)
+            if size >= 0:
+                break
+            self._buffer = ctypes.create_string_buffer(-size)
+        return self._buffer.raw[:size]
 
 
 def _empty(llama: Any) -> None:

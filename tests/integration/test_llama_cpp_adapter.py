@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models import gguf_llama
+from models.gguf_llama import TinyModel
 from personaplug_edge import LLM, Prompt, Sampling
-from personaplug_edge.errors import ContextFullError, DimensionError, EngineError, PromptError
+from personaplug_edge.bundle import Bundle
+from personaplug_edge.errors import BundleError, ContextFullError, DimensionError, EngineError, PromptError
 from personaplug_edge.llama_cpp_adapter import attach
 
 
@@ -128,6 +132,34 @@ def test_what_llama_cpp_cannot_continue(llama: Any, what: Any) -> None:
 def test_rows_of_another_kind(llama: Any, rows: Any) -> None:
     with pytest.raises(DimensionError, match="float32"):
         attach(llama, Prompt((rows, [1])))
+
+
+def test_another_llm_than_the_bundles_is_refused(
+    llm: LLM, llama: Any, random_bundle: Path, tiny: TinyModel, tmp_path: Path
+) -> None:
+    from llama_cpp import Llama
+
+    bundle = Bundle.load(random_bundle)
+    ids = attach(llama, prompt(llm, 0), bundle=bundle)
+    assert greedy(llama, ids).startswith(ours(llm, prompt(llm, 0)))
+    for name, change, told in (
+        ("wider", {"width": 128}, "embedding width 64, got 128"),
+        ("larger", {"vocabulary": 600}, "vocabulary size 512, got 600"),
+        ("qwen2", {"architecture": "qwen2"}, "architecture llama, got qwen2"),
+    ):
+        path = gguf_llama.write(tmp_path / f"{name}.gguf", replace(tiny.shape, **change)).path
+        other = Llama(str(path), n_ctx=64, n_threads=1, verbose=False)
+        with pytest.raises(BundleError, match=told):
+            attach(other, prompt(llm, 0), bundle=bundle)
+        other.close()
+    part = replace(bundle.manifest.llm, tokenizer_sha256="0" * 64)
+    renamed = Bundle(bundle.folder, replace(bundle.manifest, llm=part))
+    with pytest.raises(BundleError, match="expected tokenizer 0000"):
+        attach(llama, prompt(llm, 0), bundle=renamed)
+    part = replace(bundle.manifest.llm, embedding_width=128)
+    wider = Bundle(bundle.folder, replace(bundle.manifest, llm=part))
+    with pytest.raises(BundleError, match="embedding width 128, got 64"):
+        attach(llama, prompt(llm, 0), bundle=wider)
 
 
 def test_a_closed_llama_is_refused(llm: LLM, tiny_gguf: Path) -> None:
