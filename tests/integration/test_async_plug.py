@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.onnx_models import make_bundle
-from personaplug_edge import AsyncPersonaPlug, PersonaPlug, Sampling
+from personaplug_edge import AsyncPersonaPlug, Beams, PersonaPlug, Sampling
 from personaplug_edge.errors import MethodError, TextError
 
 USERS = [f"user {number}" for number in range(6)]
@@ -52,6 +52,49 @@ def test_streams_and_cancellation(plug: PersonaPlug) -> None:
 
     text, cancelled = asyncio.run(ask())
     assert cancelled and text == plug.generate("hello there", user=USERS[0], sampling=SHORT).text
+
+
+def test_choices_scores_samples_and_beams(plug: PersonaPlug) -> None:
+    drawn = Sampling(max_tokens=6, temperature=1.5, seed=5, ignore_end=True)
+    few = Beams(beams=2, returned=2, max_tokens=4)
+    asked = {"user": USERS[0], "persona": "static"}
+
+    async def ask() -> list[object]:
+        awaited = AsyncPersonaPlug(plug)
+        choice, score, replies, found = await asyncio.gather(
+            awaited.choose("hello there", ["one", "two"], **asked),
+            awaited.score("hello there", "one", **asked),
+            awaited.samples("hello there", 3, sampling=drawn, **asked),
+            awaited.beam_search("hello there", few, **asked),
+        )
+        return [choice.label, score.tokens, [each.text for each in replies], [each.text for each in found]]
+
+    assert asyncio.run(ask()) == [
+        plug.choose("hello there", ["one", "two"], **asked).label,
+        plug.score("hello there", "one", **asked).tokens,
+        [each.text for each in plug.samples("hello there", 3, sampling=drawn, **asked)],
+        [each.text for each in plug.beam_search("hello there", few, **asked)],
+    ]
+    assert plug.llm.engine.live == 0
+
+
+def test_cancelled_samples_and_choices_hold_nobody_up(plug: PersonaPlug) -> None:
+    async def ask() -> str:
+        awaited = AsyncPersonaPlug(plug)
+        doomed = [
+            asyncio.create_task(awaited.samples("hello there", 3, user=USERS[1], sampling=LONG)),
+            asyncio.create_task(awaited.choose("hello there", ["one", "two"], user=USERS[1])),
+        ]
+        await asyncio.sleep(0)
+        doomed[1].cancel()
+        await asyncio.sleep(0.02)
+        doomed[0].cancel()
+        ended = await asyncio.gather(*doomed, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in ended)
+        return (await awaited.generate("hello there", user=USERS[0], sampling=SHORT)).text
+
+    assert asyncio.run(ask()) == plug.generate("hello there", user=USERS[0], sampling=SHORT).text
+    assert plug.llm.engine.live == 0
 
 
 def test_errors_are_the_same(plug: PersonaPlug) -> None:
