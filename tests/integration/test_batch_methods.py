@@ -245,7 +245,7 @@ def test_the_command(random_bundle: Path, adapters: Path, tmp_path: Path, capsys
     code = cli.main([*command, "-o", "-", "--method", "lora+dense:1"])
     out, err = capsys.readouterr()
     assert code == 3 and json.loads(out)["method"] == "lora+dense:1" and "row 2: unknown method 'q'" in err
-    assert cli.main([*command, "-o", "-", "--method", "no-such"]) == 1
+    assert cli.main([*command, "-o", "-", "--method", "no-such"]) == 2
     assert "unknown method 'no-such'" in capsys.readouterr().err
     parquet = pytest.importorskip("pyarrow.parquet")
     assert cli.main([*command, "-o", str(output), "--method", "lora"]) == 3

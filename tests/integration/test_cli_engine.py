@@ -76,10 +76,14 @@ def test_a_grammar_file_is_followed(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [["--top-p", "7"], ["--temperature", "-1"], ["--seed", "-5"]])
-def test_wrong_sampling_is_one_line(run: Run, wrong: list[str]) -> None:
-    run.with_empty_store()
+def test_wrong_sampling_is_wrong_usage(run: Run, wrong: list[str]) -> None:
     code, _, err = run("generate", "hello", *wrong)
-    assert code == 1 and err.startswith("personaplug: error: ") and err.count("\n") == 1
+    assert code == 2 and wrong[0] in err and "Traceback" not in err
+
+
+def test_what_the_engine_refuses_of_the_options_is_wrong_usage(run: Run) -> None:
+    code, _, err = run.with_empty_store()("generate", "hello", "--top-p", "0")
+    assert code == 2 and err.startswith("personaplug: error: ") and err.count("\n") == 1
 
 
 def test_a_prompt_that_does_not_fit_is_one_line(run: Run) -> None:

@@ -92,13 +92,21 @@ def test_wrong_usage_is_exit_code_2(run: Terminal) -> None:
     assert run("history", "edit", "anna", "1")[0] == 2
     assert run("generate", "x", "--persona", "loud")[0] == 2
     assert run("generate", "x", "--labels", "one")[0] == 2
-    assert run("demo", "--persona", "off")[0] == 2
+    assert "each once" in run("generate", "x", "--labels", "a,a")[2] and run("generate", "x", "--labels", "a,a")[0] == 2
+    assert run("generate", "x", "--method", "no-such")[0] == 2
+    assert run("chat", "--user", "anna", "--method", "vote")[0] == 2
+    code, _, err = run("generate", "x", "--method", "vote")
+    assert code == 2 and "give --labels" in " ".join(err.replace("\u2502", " ").split())
+    assert run("batch", "rows.jsonl", "--output", "answers.csv")[0] == 2
+    assert run("--threads", "600", "users")[0] == 2
+    assert run("demo", "--persona", "off")[0] == 2 and "off" not in run("demo", "--help")[1]
     assert run("nonsense")[0] == 2
 
 
 def test_history_lists_searches_edits_and_travels(run: Terminal, tmp_path: Path) -> None:
     for text in ("the Cup final", "a quiet garden"):
         run("remember", "anna", text, "--output", "note")
+    assert "`personaplug history list` gives the whole history" in run("history", "search", "anna", "")[2]
     code, out, _ = run("history", "list", "anna", "--limit", "1")
     assert code == 0 and "a quiet garden" in out and "Cup" not in out and "1 of 2 items" in out
     found = json.loads(run("history", "search", "anna", "cup", "--json")[1])
@@ -178,7 +186,9 @@ def test_options_that_a_choice_or_a_search_would_drop_are_refused(run: Terminal,
 def test_a_user_without_history_is_told(run: Terminal) -> None:
     HistoryStore(run.store).close()
     code, _, err = run("generate", "x", "--user", "nobody-here", "--labels", "a,b")
-    assert code == 0 and "'nobody-here' has no history" in err
+    assert code == 0 and "'nobody-here' has no history in this store; the cold-start persona is used" in err
+    code, _, err = run("generate", "x", "--user", "nobody-here", "--method", "bm25:2")
+    assert code == 0 and err == "personaplug: user 'nobody-here' has no history in this store\n"
     assert "no history" not in run("generate", "x", "--user", "nobody-here", "--labels", "a,b", "--persona", "off")[2]
 
 

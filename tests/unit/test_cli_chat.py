@@ -50,7 +50,7 @@ def test_a_method_in_place_of_a_persona(talk: Terminal) -> None:
     assert "anna (off): Hello" in out and out.endswith("anna (summary): Hello\n") and "method summary" in err
     assert "unknown method 'no-such'; known: none, " in err
     code, out, err = talk("chat", "--user", "anna", "--method", "no-such", stdin="Hello\n")
-    assert (code, out) == (1, "") and "unknown method" in err
+    assert (code, out) == (2, "") and "unknown method" in err
 
 
 def test_lines_follow_each_other_when_asked(talk: Terminal) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import AdapterError, EngineError, GrammarError
+from ..errors import AdapterError, ContextFullError, EngineError, GrammarError
 from ..request import answer_text
 from ..request_options import RequestOptions
 from .embed import ROW_ERRORS, Ready, check_folder
@@ -170,5 +170,7 @@ def _result(
 
 
 def _failed(group: Group, row: Ready, error: Exception) -> BadRow:
-    request = row.request
-    return BadRow(file=group.name, number=request.number, id=request.id, reason=str(error), row=request.row)
+    request, reason = row.request, str(error)
+    if isinstance(error, ContextFullError):  # of the remedies that it names the engine is none of the caller's
+        reason = f"{reason.partition(';')[0]}; shorten the prompt, or let long ones be cut: --cut, in Python cut=True"
+    return BadRow(file=group.name, number=request.number, id=request.id, reason=reason, row=request.row)

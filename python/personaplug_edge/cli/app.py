@@ -38,7 +38,7 @@ def shared(
         Path | None,
         typer.Option(envvar=STORE_VARIABLE, help="File of the history store; by default in your data folder."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: physical cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=512, help="CPU threads; 0: physical cores.")] = 0,
     adapters: Annotated[
         Path | None,
         typer.Option(help="Folder that personaplug-export lora wrote, for the methods lora and prompt-tuning."),

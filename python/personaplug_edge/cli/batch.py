@@ -15,7 +15,9 @@ import typer
 
 from ..errors import StoreError
 from . import session
-from .generate import MethodOption, Persona
+from .generate import Persona
+from .labels import labels_of
+from .method import MethodOption
 from .sampling import SamplingOptions
 from .settings import settings
 from .terminal import err, notice, out, write_json
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ..batch import BatchProgress, BatchSummary, RayOptions
     from ..batch.outcomes import Outcome
     from ..plug import PersonaPlug
+
+OUTPUTS = (".jsonl", ".ndjson", ".json", ".parquet")
 
 SOME_BAD = 3
 """Exit code: the run was finished, and some rows have no answer."""
@@ -37,7 +41,18 @@ class Engine(str, Enum):
 
 
 InputArgument = Annotated[list[str], typer.Argument(help="JSONL (also .gz) or Parquet files or folders; - is stdin.")]
-OutputOption = Annotated[str, typer.Option("--output", "-o", help="A .jsonl or .parquet file; - is stdout, as JSONL.")]
+
+
+def _known_ending(output: str) -> str:
+    if output != "-" and Path(output).suffix not in OUTPUTS:
+        raise typer.BadParameter(f"expected a name ending in .jsonl or .parquet, or -, got {output!r}")
+    return output
+
+
+OutputOption = Annotated[
+    str,
+    typer.Option("--output", "-o", callback=_known_ending, help="A .jsonl or .parquet file; - is stdout, as JSONL."),
+]
 
 
 def batch(
@@ -55,7 +70,7 @@ def batch(
         typer.Option(help="JSONL of histories by user; a user there has that one, whatever the store holds."),
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Copy this field of the rows to the output; repeat.")] = None,
-    cut: Annotated[bool, typer.Option("--cut", help="Cut requests that are too long for the bundle.")] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="Cut requests to the bundle's max_input_tokens.")] = False,
     require_history: Annotated[
         bool, typer.Option("--require-history", help="A row whose user has no history is bad.")
     ] = False,
@@ -77,9 +92,7 @@ def batch(
     """
     from ..batch import BatchOptions, RayOptions, generate_batch
 
-    names = tuple(name.strip() for name in labels.split(",") if name.strip()) if labels is not None else ()
-    if labels is not None and len(names) < 2:
-        raise typer.BadParameter(f"expected two labels or more in --labels, got {labels!r}")
+    names = tuple(labels_of(labels))
     if engine is Engine.local and (address is not None or workers):
         raise typer.BadParameter("--address and --workers belong to --engine ray")
     ray = RayOptions(address=address, workers=workers, threads=threads_per_worker) if engine is Engine.ray else None

@@ -11,7 +11,8 @@ import typer
 from ..errors import PersonaPlugError
 from .bars import attribution_table
 from .failures import one_line
-from .generate import MethodOption, Persona, PersonaOption
+from .generate import Persona, PersonaOption
+from .method import MethodOption, needs_labels, parts_named
 from .sampling import SamplingOptions
 from .session import Access, open_plug, ready_user
 from .settings import settings
@@ -50,13 +51,15 @@ def chat(
     ] = None,
 ) -> None:
     """Talk; /help tells the commands."""
-    if method is not None:
-        _check(method)  # at once, not at the first line
+    if needs_labels(method):
+        raise typer.BadParameter(
+            f"the method {method!r} only chooses among labels: `personaplug generate --labels` does"
+        )
     with open_plug(_access(learn)) as plug:
         tiny = plug.bundle.manifest.name == "tiny"
         if tiny:
             notice("the bundle 'tiny' answers short tasks (`category of article: ...`); it is not a chat model")
-        ready_user(plug, user, persona.value if method is None else "query")
+        ready_user(plug, user, method or persona.value)
         ChatLoop(
             plug, user, persona.mode, method, sampling.over(plug), learn, not tiny if turns is None else turns
         ).run()
@@ -138,7 +141,7 @@ class ChatLoop:
             self.persona, self.method = Persona[rest].mode, None
             self._changed(f"persona {rest}")
         elif name == "/method" and rest:
-            _check(rest)
+            parts_named(rest)  # an unknown one is told now, not at the next line
             self.method = rest
             self._changed(f"method {rest}")
         elif name == "/new":
@@ -160,13 +163,6 @@ class ChatLoop:
 
     def _new(self) -> Conversation:
         return self.plug.chat(user=self.user, method=self.method, persona=self.persona, sampling=self.sampling)
-
-
-def _check(method: str) -> None:
-    """Raises MethodError for one that is not known."""
-    from ..personalize.registry import parse
-
-    parse(method)
 
 
 def _line_editing() -> None:

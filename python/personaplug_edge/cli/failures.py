@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
-from ..errors import PersonaPlugError
+from ..errors import GrammarError, PersonaPlugError, SamplingError
 from .wording import in_shell
 
 INTERRUPTED = 130
@@ -48,7 +48,12 @@ def guarded(*, debug: bool) -> Iterator[None]:
         if debug:
             raise
         print(f"personaplug: error: {one_line(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(_code_of(error)) from None
+
+
+def _code_of(error: Exception) -> int:
+    """2, wrong usage, for a value of an option that the engine refused; a grammar comes from a file."""
+    return 2 if isinstance(error, SamplingError) and not isinstance(error, GrammarError) else 1
 
 
 def _see_to_streams() -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bars import attribution_rows, label_table
+from .labels import labels_of
+from .method import MethodOption, needs_labels
 from .sampling import SamplingOptions
 from .session import open_plug, ready_user
 from .settings import settings
@@ -40,10 +42,6 @@ PersonaOption = Annotated[
     Persona,
     typer.Option(help="query: weighted by the prompt; static: the user's mean, cached; off: without the history."),
 ]
-MethodOption = Annotated[
-    str | None,
-    typer.Option(help="In place of --persona: such as bm25:4, pplug+dense:1, summary; an unknown one lists them."),
-]
 UserOption = Annotated[str | None, typer.Option(help="The user whose history speaks; none: the cold-start persona.")]
 PromptArgument = Annotated[str, typer.Argument(help="The request; - reads it from stdin.")]
 
@@ -60,12 +58,14 @@ def generate(
     beams: Annotated[
         int | None, typer.Option(min=1, max=32, help="Search for the likeliest whole answer along so many beams.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, with timings and what weighed.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: of an answer also the timings and what weighed.")
+    ] = False,
 ) -> None:
     """Answer a prompt as the user would; streams to the terminal."""
-    names = [name.strip() for name in labels.split(",") if name.strip()] if labels is not None else []
-    if labels is not None and len(names) < 2:
-        raise typer.BadParameter(f"expected two labels or more in --labels, got {labels!r}")
+    names = labels_of(labels)
+    if not names and needs_labels(method):
+        raise typer.BadParameter(f"the method {method!r} asks no LLM, it only chooses among labels: give --labels")
     if names and beams:
         raise typer.BadParameter("labels are chosen by their exact likelihood: leave --beams out")
     if names:
@@ -74,7 +74,7 @@ def generate(
         sampling.check_only(("max_tokens", "stop"), "beams take only --max-tokens and --stop")
     text = read_prompt(prompt)
     with open_plug(in_memory=user is None and settings().store is None) as plug:
-        ready_user(plug, user, persona.value if method is None else "query")
+        ready_user(plug, user, method or persona.value)
         if names:
             _choose(plug, text, names, user, method, persona, json)
         elif beams:

@@ -25,17 +25,19 @@ def _option(*names: str, help: str, **more: Any) -> Any:
 class SamplingOptions:
     """What was given on the command line; None where the bundle decides."""
 
-    max_tokens: Annotated[int | None, _option(help="The most tokens to generate.")] = None
-    temperature: Annotated[float | None, _option(help="0: greedy.")] = None
-    top_k: Annotated[int | None, _option(help="Keep the k likeliest tokens; 0: all.")] = None
-    top_p: Annotated[float | None, _option(help="Keep the likeliest tokens up to this probability.")] = None
-    min_p: Annotated[float | None, _option(help="Drop tokens below this share of the likeliest one's probability.")] = (
+    max_tokens: Annotated[int | None, _option(help="The most tokens to generate.", min=1)] = None
+    temperature: Annotated[float | None, _option(help="0: greedy.", min=0)] = None
+    top_k: Annotated[int | None, _option(help="Keep the k likeliest tokens; 0: all.", min=0)] = None
+    top_p: Annotated[float | None, _option(help="Keep the likeliest tokens up to this probability.", min=0, max=1)] = (
         None
     )
-    repetition_penalty: Annotated[float | None, _option(help="Above 1: repeat less.")] = None
+    min_p: Annotated[
+        float | None, _option(help="Drop tokens below this share of the likeliest one's probability.", min=0, max=1)
+    ] = None
+    repetition_penalty: Annotated[float | None, _option(help="Above 1: repeat less.", min=0)] = None
     presence_penalty: Annotated[float | None, _option(help="Subtracted from tokens already generated.")] = None
     frequency_penalty: Annotated[float | None, _option(help="The same, times how often.")] = None
-    seed: Annotated[int | None, _option(help="For the same answer again.")] = None
+    seed: Annotated[int | None, _option(help="For the same answer again.", min=0, max=2**32 - 2)] = None
     grammar: Annotated[
         Path | None, _option(help="A GBNF file that the answer must follow.", exists=True, dir_okay=False)
     ] = None

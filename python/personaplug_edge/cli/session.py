@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import StoreError
+from .method import has_persona
 from .settings import Settings, settings
 from .terminal import err, notice, progress_bar
 
@@ -102,16 +103,17 @@ def open_embedder() -> Iterator[tuple[Bundle, UserEmbedder]]:
     yield bundle, UserEmbedder.from_bundle(bundle, threads=chosen.threads)
 
 
-def ready_user(plug: PersonaPlug, user: str | None, persona: str) -> None:
-    """Says that the cold-start persona will speak, when the user has no history: most often a mistyped id.
+def ready_user(plug: PersonaPlug, user: str | None, method: str) -> None:
+    """Says when the user has no history: most often a mistyped id. ``method`` may be a persona's name.
 
     A history that was stored with another bundle is embedded for this one first, under a progress bar.
     """
-    if user is None or persona == "off":
+    if user is None or method == "off":
         return
     count = plug.store.count(user)
     if not count:
-        return notice(f"user {user!r} has no history in this store; the cold-start persona is used")
+        cold = "; the cold-start persona is used" if has_persona(method) else ""
+        return notice(f"user {user!r} has no history in this store{cold}")
     with progress_bar("embedding for this bundle", count) as progress:
         made = plug.reembed(user, lambda done: progress(done, None))
     if made:

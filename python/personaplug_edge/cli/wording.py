@@ -11,7 +11,8 @@ IN_SHELL = (
     ),
     ("; open it without and call reembed() once", "; change the permissions for one request, which makes them"),
     ("; open it once without read_only to bring it up to date", "; make it writable once to bring it up to date"),
-    (": call choose() with labels", ": give --labels"),
+    (": call choose() with labels", ": `personaplug generate --labels` takes it"),
+    ("; shorten the prompt or make the engine with a larger context", "; shorten the prompt"),
     ("; list() gives the whole history", "; `personaplug history list` gives the whole history"),
     ("; users() lists them", "; `personaplug users` lists them"),
 )
