@@ -1,8 +1,9 @@
 """What a LoRA adapter costs a request: milliseconds to the first token of a prompt, with one adapter and with many.
 
-``python benchmarks/adapter_swap.py --model tiny --model 135m --json out.json``. Without an adapter; with the one that the
-request before had; with another one each time, all in memory; and with one that is read from its file each time. Beside
-them ``llama_cpp.Llama`` without and with another one each time. Adapters are random, rank 8 on query and value matrices.
+``python benchmarks/adapter_swap.py --model tiny --model 135m --json out.json``. Without an adapter; with the one that
+the request before had; with another one each time, all in memory; and with one that is read from its file each time.
+Beside them ``llama_cpp.Llama`` without and with another one each time. Adapters are random, rank 8 on query and value
+matrices.
 """
 
 from __future__ import annotations
