@@ -1,5 +1,7 @@
 // llama.cpp's log. It is process-wide, so it is taken over, printed nowhere, and its errors are kept per thread:
 // they become part of the exception that follows. PERSONAPLUG_LOG=1 in the environment sends every line to stderr.
+// One thing escapes it: a grammar that llama.cpp cannot read it prints to stderr itself. Nearly all of these never come
+// to it (grammar_parser.h).
 #pragma once
 
 #include <string>

@@ -11,7 +11,6 @@ namespace {
 
 constexpr size_t kGrammarBytes = 1 << 18;
 constexpr double kGrammarCost = 1e10; // comparisons; what is below and slow is found by Sampler::probe_grammar
-constexpr int kGrammarDepth = 64;     // llama.cpp's grammar parser calls itself for every open parenthesis
 
 void check_grammar(const std::string &grammar) {
     if (grammar.size() > kGrammarBytes) {
@@ -21,25 +20,10 @@ void check_grammar(const std::string &grammar) {
     if (!is_utf8(grammar) || grammar.find('\0') != std::string::npos) {
         throw GrammarError("grammar must be valid UTF-8 without NUL");
     }
-    int depth = 0;
-    char quote = 0;
-    for (size_t i = 0; i < grammar.size(); ++i) {
-        const char c = grammar[i];
-        if (c == '\\') {
-            ++i;
-        } else if (quote != 0) {
-            quote = c == quote ? 0 : quote;
-        } else if (c == '"') {
-            quote = '"';
-        } else if (c == '[') {
-            quote = ']';
-        } else if (c == '(' && ++depth > kGrammarDepth) {
-            throw GrammarError("grammar nests parentheses more than " + std::to_string(kGrammarDepth) + " deep");
-        } else if (c == ')') {
-            --depth;
-        }
+    if (grammar.empty()) {
+        return;
     }
-    if (grammar_cost(grammar) > kGrammarCost) {
+    if (grammar_cost(parse_grammar(grammar)) > kGrammarCost) {
         throw GrammarError("the grammar can read one text in too many ways; write it without equal or empty "
                            "alternatives and without repetitions of what may be empty");
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from typing import Any
 
@@ -158,12 +159,48 @@ def test_a_grammar_that_no_token_can_follow(llm: LLM) -> None:
         "root ::= [",
         'root ::= "a"{999999999}',
         'root ::= "\0"',
+        'root ::= "a" # "\nx ::= ' + "(" * 200_000,
+        "root ::= [#]\nx ::= " + "(" * 200_000,
+        'root ::= "a"{3,2}',
+        'root ::= ""*',
+        "root ::= *",
+        'root ::= "a" ) "b"',
     ],
+    ids=lambda grammar: grammar[:30],
 )
-def test_grammars_that_do_not_parse(llm: LLM, grammar: str) -> None:
+def test_grammars_that_do_not_parse(llm: LLM, grammar: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(GrammarError):
         llm.generate(PROMPT, Sampling(grammar=grammar))
     assert llm.engine.live == 0
+    assert "parsing grammar" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("grammar", "says"),
+    [
+        ('root ::= "secret"\nx ::= (', "line 2, column 8: expected a closing parenthesis"),
+        ('root ::= "a"\n  | other', "line 2, column 3: expected the name"),
+        ('root ::= "a" other', "line 1, column 14: there is no rule named other"),
+        ('rot ::= "a"', "rule named root"),
+        (r'root ::= "\d"', r"line 1, column 11: an escape"),
+    ],
+)
+def test_where_a_grammar_is_wrong_is_said(llm: LLM, grammar: str, says: str) -> None:
+    with pytest.raises(GrammarError, match=says):
+        llm.generate(PROMPT, Sampling(grammar=grammar))
+
+
+def test_comments_of_grammars_may_hold_anything(llm: LLM) -> None:
+    grammar = "# \"[(\nroot ::= # " + "(" * 70 + '\n  "a" # ]"\n'
+    assert llm.generate(PROMPT, Sampling(grammar=grammar)).text == "a"
+
+
+@pytest.mark.parametrize("repeats", ["{1000}", "{0,1000}", "+{1000}", "{30}{30}"])
+def test_a_grammar_that_would_be_unfolded_to_gigabytes_is_refused_at_once(llm: LLM, repeats: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(GrammarError, match="more than 1000000 characters"):
+        llm.generate(PROMPT, Sampling(grammar='root ::= "' + "a" * 100_000 + '"' + repeats))
+    assert time.monotonic() - begun < 1.0
 
 
 @pytest.mark.parametrize(
