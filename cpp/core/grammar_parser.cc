@@ -18,12 +18,15 @@ constexpr int kMostNested = 64;    // repetitions of repetitions
 constexpr int kMostRepeats = 2000; // llama.cpp's MAX_REPETITION_THRESHOLD
 constexpr int64_t kMostElements = 1000000; // of 8 bytes, which llama.cpp copies some times over
 
+using Uses = std::map<std::string, size_t>; // names of rules, and where the first use is
+
 class Parser {
   public:
     explicit Parser(const std::string &text) : text_(text) {}
 
     std::map<std::string, Node> rules() {
         std::map<std::string, Node> found;
+        std::map<std::string, Uses> uses;
         text_.skip(true);
         while (!text_.at_end()) {
             const std::string name = text_.word();
@@ -32,16 +35,20 @@ class Parser {
                 text_.fail("expected ::= after the name of a rule");
             }
             text_.skip(true);
+            used_.clear(); // what a rule that is written anew had used does not count
             found[name] = choice(false);
+            uses[name] = used_;
             if (!text_.at_end() && !text_.any("\r\n")) {
                 text_.fail("expected the end of the rule");
             }
             text_.skip(true);
         }
-        for (const auto &[name, at] : used_) {
-            if (found.count(name) == 0) {
-                text_.go(at);
-                text_.fail("there is no rule named " + name);
+        for (const auto &[user, names] : uses) {
+            for (const auto &[name, at] : names) {
+                if (found.count(name) == 0) {
+                    text_.go(at);
+                    text_.fail("there is no rule named " + name);
+                }
             }
         }
         if (found.count("root") == 0) {
@@ -189,7 +196,7 @@ class Parser {
     GrammarText text_;
     int depth_ = 0;
     int64_t elements_ = 0;
-    std::map<std::string, size_t> used_; // names of rules, and where the first use is
+    Uses used_; // by the rule that is being read
 };
 
 } // namespace

@@ -191,7 +191,7 @@ def test_where_a_grammar_is_wrong_is_said(llm: LLM, grammar: str, says: str) -> 
 
 
 def test_comments_of_grammars_may_hold_anything(llm: LLM) -> None:
-    grammar = "# \"[(\nroot ::= # " + "(" * 70 + '\n  "a" # ]"\n'
+    grammar = '# "[(\nroot ::= # ' + "(" * 70 + '\n  "a" # ]"\n'
     assert llm.generate(PROMPT, Sampling(grammar=grammar)).text == "a"
 
 
