@@ -20,7 +20,7 @@ if any((_ROOT / "python" / "personaplug_edge").glob("_core*.so")) or not importl
     os.environ["PYTHONPATH"] = os.pathsep.join([*_TREE, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two busy teams of threads on two cores nearly stop both
 
-from models import gguf_llama  # noqa: E402
+from models import gguf_llama, gguf_mamba  # noqa: E402
 from models.gguf_llama import Shape, TinyModel  # noqa: E402
 from personaplug_edge.engine import LLM  # noqa: E402
 
@@ -57,6 +57,19 @@ def tiny_qwen2(model_folder: Path) -> TinyModel:
 def tiny_gemma(model_folder: Path) -> TinyModel:
     """Gemma 3 scales token embeddings by sqrt(width), and rows not: no single pass."""
     return gguf_llama.write(model_folder / "gemma.gguf", Shape(architecture="gemma3", seed=2))
+
+
+@pytest.fixture(scope="session")
+def tiny_window(model_folder: Path) -> TinyModel:
+    """Gemma 3 with a window of 24 positions in five of its six layers, which llama.cpp keeps in a cache of their own."""
+    shape = Shape(architecture="gemma3", context=1024, window=24, layers=6, seed=2)
+    return gguf_llama.write(model_folder / "window.gguf", shape)
+
+
+@pytest.fixture(scope="session")
+def tiny_mamba(model_folder: Path) -> TinyModel:
+    """A recurrent model: no heads, a state instead of cells."""
+    return gguf_mamba.write(model_folder / "mamba.gguf")
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,8 @@ class Engine {
     // What is kept of an owner, for import_prefix() of an engine with the same model and cache; "" when nothing is.
     std::string export_prefix(const std::string &owner) const;
     // False, and nothing taken in, when the bytes are damaged, were exported by another format, llama.cpp, model or
-    // kind of cache, or do not fit `prefix_bytes`.
+    // kind of cache, hold other cells than those of their positions, or do not fit `prefix_bytes`. The bytes' digest
+    // tells damage, not forgery: they can make the answers of this owner wrong, and nobody else's.
     bool import_prefix(const std::string &owner, const std::string &data);
 
     // Names a file for RequestOptions::adapter, which may also be a path. Throws AdapterError when it cannot be run.
@@ -154,7 +155,7 @@ class Engine {
 
     // engine_prefix.cc: what is computed once
     std::string state_of(int slot) const;
-    bool restore(int slot, const std::string &state);
+    bool restore(int slot, const std::string &state, int length);
     void reuse(Sequence &sequence);
     bool take_sample(Sequence &sequence, std::vector<Event> &events);
     void keep_mark(Sequence &sequence);
@@ -162,6 +163,7 @@ class Engine {
     bool keep(const Sequence &sequence, const std::string &owner, int length, bool answer);
     void keep_for_samples(Sequence &sequence, const float *logits);
     std::string fingerprint() const;
+    bool whole(const Prefix &prefix) const;
 
     // engine.cc: a step, and the end of sequences
     void decode_all(std::vector<Event> &events);

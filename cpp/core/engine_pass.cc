@@ -174,6 +174,9 @@ void Engine::recover(Pass &pass, int code) {
         return;
     }
     for (const Pass::Part &part : pass.parts) {
+        if (part.sequence->origin) { // it may be what llama.cpp does not take: the next request computes it again
+            prefixes_.drop(part.sequence->origin);
+        }
         retire(*part.sequence);
     }
     throw EngineError("llama.cpp could not decode a batch of " + std::to_string(batch_->size()) + " (" +

@@ -2,6 +2,7 @@
 #include "digest.h"
 #include "engine.h"
 #include "log.h"
+#include "state_check.h"
 
 namespace personaplug {
 
@@ -15,14 +16,16 @@ std::string Engine::state_of(int slot) const {
     return state;
 }
 
-// Into an empty slot; false leaves it empty.
-bool Engine::restore(int slot, const std::string &state) {
+// Into an empty slot: the cells of positions 0 to length - 1. False leaves it empty.
+bool Engine::restore(int slot, const std::string &state, int length) {
     clear_log();
     const auto *bytes = reinterpret_cast<const uint8_t *>(state.data());
-    if (!state.empty() && llama_state_seq_set_data(context_.get(), bytes, state.size(), slot) == state.size()) {
+    llama_memory_t memory = llama_get_memory(context_.get());
+    if (!state.empty() && llama_state_seq_set_data(context_.get(), bytes, state.size(), slot) == state.size() &&
+        llama_memory_seq_pos_min(memory, slot) >= 0 && llama_memory_seq_pos_max(memory, slot) == length - 1) {
         return true;
     }
-    llama_memory_seq_rm(llama_get_memory(context_.get()), slot, -1, -1);
+    llama_memory_seq_rm(memory, slot, -1, -1);
     return false;
 }
 
@@ -34,8 +37,9 @@ void Engine::reuse(Sequence &sequence) {
     const std::string key = sequence.key();
     if (const auto found = prefixes_.find(sequence.options.owner, key + sequence.prompt->bytes())) {
         if (key.size() + sequence.prompt->bytes_until(found->length) == found->content.size() &&
-            restore(sequence.slot, found->state)) {
+            restore(sequence.slot, found->state, found->length)) {
             sequence.reuse(found->length);
+            sequence.origin = found;
         } else {
             prefixes_.drop(found);
         }
@@ -92,7 +96,7 @@ void Engine::keep_for_samples(Sequence &sequence, const float *logits) {
 // Goes on after the prompt that another answer to it has computed; false when none has.
 bool Engine::take_sample(Sequence &sequence, std::vector<Event> &events) {
     const auto samples = sequence.samples;
-    if (samples->state.empty() || !restore(sequence.slot, samples->state)) {
+    if (samples->state.empty() || !restore(sequence.slot, samples->state, sequence.prompt->size())) {
         return false;
     }
     sequence.marks.clear();
@@ -136,12 +140,32 @@ bool Engine::import_prefix(const std::string &owner, const std::string &data) {
     if (name.empty()) {
         return false;
     }
-    bool all = true;
     auto prefixes = read_prefixes(data, name, owner);
-    for (Prefix &prefix : prefixes) {
-        all = prefixes_.put(std::move(prefix), epoch) && all;
+    size_t bytes = 0;
+    for (const Prefix &prefix : prefixes) {
+        bytes += prefix.size();
+        if (!whole(prefix)) {
+            return false;
+        }
     }
-    return !prefixes.empty() && all;
+    if (prefixes.empty() || !prefixes_.holds(bytes)) {
+        return false;
+    }
+    bool all = true;
+    for (Prefix &prefix : prefixes) {
+        all = prefixes_.put(std::move(prefix), epoch) && all; // if one was forgotten meanwhile, all were
+    }
+    return all;
+}
+
+// Whether its state has the cells that it claims, and no others.
+bool Engine::whole(const Prefix &prefix) const {
+    StateLayout layout;
+    layout.recurrent = model_->is_recurrent();
+    layout.attention = !layout.recurrent || llama_model_is_hybrid(model_->handle());
+    layout.window = llama_model_n_swa(model_->handle()) > 0;
+    layout.extended = model_->positions_per_row() > 1;
+    return prefix.length <= context_size_ && holds_positions(prefix.state, prefix.length, layout);
 }
 
 } // namespace personaplug

@@ -153,7 +153,7 @@ void Engine::close_gaps() {
 }
 
 bool Engine::move(Sequence &sequence, int slot) {
-    if (sequence.position > 0 && !restore(slot, state_of(sequence.slot))) {
+    if (sequence.position > 0 && !restore(slot, state_of(sequence.slot), sequence.position)) {
         return false;
     }
     llama_memory_seq_rm(llama_get_memory(context_.get()), sequence.slot, -1, -1);

@@ -42,6 +42,7 @@ class PrefixCache {
     explicit PrefixCache(size_t capacity) : capacity_(capacity) {}
 
     bool enabled() const { return capacity_ > 0; }
+    bool holds(size_t bytes) const { return bytes <= capacity_; } // at once
     // The longest entry of `owner`, or of everybody, that `content` begins with and is longer than; or nullptr. Counts
     // a hit or a miss.
     Entry find(const std::string &owner, const std::string &content);

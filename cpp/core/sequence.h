@@ -10,6 +10,7 @@
 
 #include "adapters.h"
 #include "beam_search.h"
+#include "prefix_cache.h"
 #include "prompt.h"
 #include "request_options.h"
 #include "sampler.h"
@@ -66,18 +67,19 @@ class Sequence {
     const std::shared_ptr<const Prompt> prompt;
     const RequestOptions options;
     PromptCursor cursor;
-    int slot = -1;                    // llama.cpp's sequence id while live, -1 while queued
-    int position = 0;                 // positions in the cache
-    int32_t next = -1;                // the token that was sampled and is to be decoded; -1 before the first
-    int share = 0;                    // positions of its prompt that the next pass may take
-    int overtaken = 0;                // how often others were admitted before it because it found too few cells
-    bool slid = false;                // its cache no longer begins with its prompt
-    uint64_t epoch = 0;               // of the kept prefixes, when it was submitted
-    AdapterRef adapter;               // nullptr: none
-    AdapterHold weights;              // of the adapter, while live
-    uint64_t served = 0;              // the step that last had its adapter's turn, or that admitted it
-    std::vector<Mark> marks;          // ahead, ascending
-    std::shared_ptr<Samples> samples; // with the other answers to the same prompt, if any
+    int slot = -1;                        // llama.cpp's sequence id while live, -1 while queued
+    int position = 0;                     // positions in the cache
+    int32_t next = -1;                    // the token that was sampled and is to be decoded; -1 before the first
+    int share = 0;                        // positions of its prompt that the next pass may take
+    int overtaken = 0;                    // how often others were admitted before it because it found too few cells
+    bool slid = false;                    // its cache no longer begins with its prompt
+    uint64_t epoch = 0;                   // of the kept prefixes, when it was submitted
+    AdapterRef adapter;                   // nullptr: none
+    AdapterHold weights;                  // of the adapter, while live
+    uint64_t served = 0;                  // the step that last had its adapter's turn, or that admitted it
+    std::shared_ptr<const Prefix> origin; // the kept prefix it went on from, if any
+    std::vector<Mark> marks;              // ahead, ascending
+    std::shared_ptr<Samples> samples;     // with the other answers to the same prompt, if any
 
     bool prefilling() const { return !cursor.done(); }
     // Positions of the prompt until its end or the next mark.

@@ -28,6 +28,7 @@ class Shape:
     kv_heads: int = 2
     ffn: int = 96
     context: int = 256
+    window: int | None = None  # of gemma3's sliding attention; None: the context
     rope_base: float = 10_000.0
     epsilon: float = 1e-5
     seed: int = 0
@@ -128,7 +129,7 @@ def write(
     writer.add_rope_dimension_count(shape.head_width)
     writer.add_vocab_size(shape.vocabulary)
     if shape.architecture == "gemma3":
-        writer.add_sliding_window(shape.context)
+        writer.add_sliding_window(shape.window or shape.context)
         writer.add_key_length(shape.head_width)
         writer.add_value_length(shape.head_width)
     if shape.architecture == "qwen2vl":

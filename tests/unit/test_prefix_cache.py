@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import saved_prefix
 from engine_steps import IDS, Answer, drain, greedy, persona, words
 
 from models import gguf_llama
@@ -239,3 +242,58 @@ def test_a_model_file_that_was_replaced_exports_nothing(model_folder: Path) -> N
     path.unlink()
     gguf_llama.write(path, Shape(seed=6))
     assert engine.export_prefix("a") == b""
+
+
+PLACES = {
+    "negative": lambda k: -1 - k,
+    "huge": lambda k: 2**31 - 1 - k,
+    "twice the same": lambda k: 7,
+    "one too many": lambda k: k + 1,
+}
+
+
+@pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("cells", [0, 512])
+def test_states_of_other_positions_are_not_imported(tiny: TinyModel, cells: int, places: Callable[[int], int]) -> None:
+    """The digest has no key: whoever can write the bytes can write it, too."""
+    engine = make(tiny, sequences=2, cells=cells)
+    prompt = PERSONA + words(0, 9)
+    expected, _ = ask(engine, prompt, owner="a", keep=(8,))
+    blob = saved_prefix.read(engine.export_prefix("a"))
+    first = blob.entries[0].state.find(struct.pack("<iIi", 0, 1, 0))
+    state = bytearray(blob.entries[0].state)
+    for k in range(8):
+        struct.pack_into("<i", state, first + 12 * k, places(k))
+    blob.entries[0].state = bytes(state)
+    engine.forget_prefixes("a")
+    assert not engine.import_prefix("a", saved_prefix.write(blob))
+    found, reused = ask(engine, prompt, owner="a")
+    assert (reused, found.tokens, found.logprobs) == (0, expected.tokens, expected.logprobs)
+
+
+@pytest.mark.parametrize("length", [0, -1, 6, 7, 9, 10**6])
+def test_states_of_another_length_are_not_imported(engine: core.Engine, exported: bytes, length: int) -> None:
+    blob = saved_prefix.read(exported)
+    blob.entries[-1].length = length
+    engine.forget_prefixes("a")
+    assert not engine.import_prefix("a", saved_prefix.write(blob))
+    assert engine.prefix_stats()["count"] == 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_gemma", "tiny_mrope", "tiny_qwen2", "tiny_window", "tiny_mamba"])
+@pytest.mark.parametrize("options", [{}, {"sequences": 3}, {"cells": 512}, {"flash_attention": "on"}])
+def test_every_layout_is_imported(name: str, options: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    engine = make(model, **options)
+    prompt = PERSONA + words(0, 60)
+    expected, _ = ask(engine, prompt, owner="a", keep=(8, 50))
+    other = make(model, **options)
+    assert other.import_prefix("a", engine.export_prefix("a"))
+    found, reused = ask(other, prompt, owner="a")
+    assert (reused, found.tokens) == (50, expected.tokens)
+
+
+def test_what_does_not_fit_is_not_imported_in_part(tiny: TinyModel, exported: bytes) -> None:
+    other = make(tiny, prefix_bytes=len(exported) - 200)
+    assert not other.import_prefix("a", exported)
+    assert other.prefix_stats()["count"] == 0
