@@ -50,7 +50,9 @@ class Checker {
     void sizes() const {
         for (const char *key : {"block_count", "embedding_length", "context_length", "attention.head_count"}) {
             const auto value = file_.number(architecture_ + "." + key);
-            if (value && (*value <= 0 || *value > (int64_t{1} << 30))) {
+            // Recurrent models have no heads, and the converter says so.
+            const int64_t least = key == std::string("attention.head_count") && recurrent() ? 0 : 1;
+            if (value && (*value < least || *value > (int64_t{1} << 30))) {
                 damaged(std::string(key) + " is " + std::to_string(*value));
             }
         }
@@ -66,6 +68,9 @@ class Checker {
 
     void heads() const {
         const int64_t count = number("attention.head_count", 1);
+        if (count == 0) {
+            return;
+        }
         const int64_t shared = number("attention.head_count_kv", count);
         if (shared < 0 || (shared > 0 && count % shared != 0)) {
             damaged("attention.head_count_kv is " + std::to_string(shared) + " for " + std::to_string(count) +
@@ -85,6 +90,8 @@ class Checker {
     }
 
   private:
+    // Without any attention; a hybrid's heads are a list, one number a layer.
+    bool recurrent() const { return architecture_.rfind("mamba", 0) == 0 || architecture_.find("rwkv") <= 1; }
     int64_t number(const std::string &key, int64_t otherwise) const {
         return file_.number(architecture_ + "." + key).value_or(otherwise);
     }

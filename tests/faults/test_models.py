@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models import gguf_llama
-from models.gguf_llama import Shape
+from models.gguf_llama import Shape, TinyModel
 from personaplug_edge.engine import LLM
 from personaplug_edge.errors import (
     CancelledError,
@@ -147,6 +147,13 @@ def test_a_token_that_is_there_twice(tiny_gguf: Path, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ModelError, match="twice"):
         LLM.load(path)
+
+
+def test_a_recurrent_model_has_no_heads(tiny_mamba: TinyModel) -> None:
+    """The converter writes attention.head_count = 0 for every Mamba."""
+    with LLM.load(tiny_mamba.path, threads=1, context=256) as llm:
+        answer = llm.generate(Prompt.tokens([1, 300, 301]), Sampling(max_tokens=5, ignore_end=True))
+    assert len(answer.tokens) == 5
 
 
 @pytest.mark.parametrize("key", ["block_count", "embedding_length", "attention.head_count", "context_length"])
