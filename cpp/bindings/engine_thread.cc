@@ -104,8 +104,9 @@ void register_ticket(py::module_ &module) {
 } // namespace
 
 void register_engine_thread(py::module_ &module) {
+    remember_main_thread();
     register_ticket(module);
-    py::class_<Hold>(module, "Hold", "What EngineThread.hold gives.");
+    py::class_<Hold>(module, "Hold", "What EngineThread.hold gives.", py::release_gil_before_calling_cpp_dtor());
     py::class_<EngineThread, std::shared_ptr<EngineThread>>(
         module, "EngineThread", "The thread that steps an engine while there is work, and sleeps otherwise.",
         py::release_gil_before_calling_cpp_dtor())

@@ -29,12 +29,15 @@ inline Seconds seconds_of(const pybind11::object &timeout) {
     return Seconds(timeout.is_none() ? 1e9 : std::min(1e9, pybind11::cast<double>(timeout)));
 }
 
-// Python runs signal handlers in the main thread alone, between two instructions: only there waits are cut in pieces.
-inline Seconds longest_wait() {
-    static const auto main =
-        pybind11::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-    return Seconds(PyThread_get_thread_ident() == main ? 0.1 : 1e9);
+// Asked when the module is made, and not at the first wait: Python code may let the GIL go, and a thread that had it
+// then would wait, with the GIL, for the initialization of a static that needs the GIL to end.
+inline unsigned long main_thread = 0;
+inline void remember_main_thread() {
+    main_thread = pybind11::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
 }
+
+// Python runs signal handlers in the main thread alone, between two instructions: only there waits are cut in pieces.
+inline Seconds longest_wait() { return Seconds(PyThread_get_thread_ident() == main_thread ? 0.1 : 1e9); }
 
 // Waits in pieces until `piece(seconds)` gives something true, or `timeout` is over. Throws what a signal handler
 // raised (KeyboardInterrupt).

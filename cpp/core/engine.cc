@@ -2,6 +2,8 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <exception>
+#include <utility>
 
 #include "engine_pass.h"
 #include "error.h"
@@ -30,6 +32,9 @@ std::vector<Event> Engine::step() {
         decode_all(events);
         if (breaking_off_ == 0) {
             beams_->step(*batch_, single_pass_, events);
+        }
+        if (failed_) {
+            std::rethrow_exception(std::exchange(failed_, nullptr));
         }
     } catch (...) {
         breakable_ = false;
@@ -145,6 +150,7 @@ void Engine::reset() {
     const auto lock = lock_breaking_off();
     drop_all();
     beams_->drop_all();
+    failed_ = nullptr;
     pending_.clear();
 }
 

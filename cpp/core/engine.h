@@ -234,6 +234,7 @@ class Engine {
     int turn_left_ = 0;
     uint64_t tick_ = 0;                            // steps
     std::unordered_map<std::string, int> running_; // requests of each owner
+    std::exception_ptr failed_;                    // why a sequence could not begin; thrown at the end of the step
     std::vector<Event> pending_;                   // events of before an exception, and of cancel()
     std::map<int64_t, Timings> finished_;
     std::deque<int64_t> ended_; // keys of finished_, oldest first

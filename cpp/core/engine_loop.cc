@@ -37,11 +37,15 @@ void EngineThread::run() {
 bool EngineThread::wait_for_work(Work &calls, std::vector<std::shared_ptr<Mailbox>> &unwanted) {
     std::unique_lock<std::mutex> lock(mutex_);
     busy_ = false;
-    work_.wait(lock, [&] {
+    const auto ready = [&] {
         // Also for what was dropped as it ended: else its mailbox would stay until the next request.
         const bool work = !calls_.empty() || !running_.empty() || !unwanted_.empty();
         return stop_->closing || (work && cancelling_ == 0 && held_ == 0);
-    });
+    };
+    if (!calls_.empty() || !ready()) {
+        tell_late(); // the next step may be far away
+    }
+    work_.wait(lock, ready);
     if (stop_->closing) {
         return false;
     }
@@ -134,8 +138,8 @@ void EngineThread::fail_lost(const std::exception_ptr &failure) {
                              : std::make_exception_ptr(EngineError("sequence " + std::to_string(box->sequence) +
                                                                    " was dropped by a reset of the engine")));
         }
-        if (running_.empty()) {
-            failure_ = nullptr;
+        if (!doubt_ && submitting_ == 0) {
+            failure_ = nullptr; // what is lost later is not its work
         }
     }
     wake();
@@ -178,12 +182,30 @@ void EngineThread::end(const std::shared_ptr<Mailbox> &box, const std::exception
     note(box);
 }
 
+// Under the lock: wakes those whose news note() kept for the next token.
+void EngineThread::tell_late() {
+    for (const auto &[sequence, box] : running_) {
+        if (box->filled && (box->waiting > 0 || (box->watch & Mailbox::news) != 0)) {
+            tell(box, box->waiting, box->watch & Mailbox::news);
+        }
+    }
+    wake();
+}
+
 // Under the lock: who waits for this mailbox is woken by wake(), once the lock is free.
 void EngineThread::note(const std::shared_ptr<Mailbox> &box) {
     const auto now = Clock::now();
     const bool due = running_.size() > 1 || now - box->told >= kOftenEnough;
     const int waiting = box->ended ? box->waiting + box->waiting_end : due ? box->waiting : 0;
     const int watched = box->watch & (box->ended ? Mailbox::news | Mailbox::end : due ? Mailbox::news : 0);
+    if (waiting > 0 || watched != 0) {
+        tell(box, waiting, watched);
+        box->told = now;
+    }
+}
+
+// Under the lock.
+void EngineThread::tell(const std::shared_ptr<Mailbox> &box, int waiting, int watched) {
     if (waiting > 0) {
         woken_.push_back(box);
     }
@@ -191,9 +213,6 @@ void EngineThread::note(const std::shared_ptr<Mailbox> &box) {
         box->watch &= ~watched;
         ready_.push_back(box->sequence);
         tell_.notify_one();
-    }
-    if (waiting > 0 || watched != 0) {
-        box->told = now;
     }
 }
 

@@ -116,16 +116,19 @@ void Engine::begin(Sequence &sequence, std::vector<Event> &events) {
     }
     sequence.started();
     sequence.served = tick_;
+    if (sequence.samples) {
+        --sequence.samples->waiting;
+    }
     if (sequence.adapter) {
         try {
             sequence.weights = adapters_.hold(sequence.adapter);
-        } catch (...) {
+        } catch (const std::exception &) {
+            failed_ = failed_ ? failed_ : std::current_exception(); // the others go on
             retire(sequence);
-            throw;
+            return;
         }
     }
     if (sequence.samples) {
-        --sequence.samples->waiting;
         if (take_sample(sequence, events)) {
             return;
         }

@@ -101,14 +101,21 @@ EngineThread::submit(const std::function<std::vector<int64_t>(Engine &)> &to_eng
     std::vector<std::unique_ptr<Ticket>> tickets;
     {
         std::lock_guard<std::mutex> lock(mutex_);
-        for (const int64_t sequence : sequences) {
-            tickets.push_back(std::make_unique<Ticket>(shared_from_this(), register_box(sequence)));
+        try {
+            for (const int64_t sequence : sequences) {
+                tickets.push_back(std::make_unique<Ticket>(shared_from_this(), register_box(sequence)));
+            }
+        } catch (...) { // no memory
+            refused = std::current_exception();
         }
         if (--submitting_ == 0) {
             strays_.clear();
         }
     }
     if (refused) {
+        for (const int64_t sequence : sequences) { // nobody would read their answers
+            engine->cancel(sequence);
+        }
         std::rethrow_exception(refused);
     }
     work_.notify_one();

@@ -133,6 +133,8 @@ class EngineThread : public std::enable_shared_from_this<EngineThread> {
     void put(const std::shared_ptr<Mailbox> &box, Event &&event);
     void end(const std::shared_ptr<Mailbox> &box, const std::exception_ptr &error);
     void note(const std::shared_ptr<Mailbox> &box);
+    void tell(const std::shared_ptr<Mailbox> &box, int waiting, int watched);
+    void tell_late();
     void wake();
     std::shared_ptr<Mailbox> register_box(int64_t sequence);
     std::shared_ptr<Engine> open_engine() const;
@@ -160,7 +162,7 @@ class EngineThread : public std::enable_shared_from_this<EngineThread> {
 
     // Of the engine thread alone.
     std::vector<std::shared_ptr<Mailbox>> woken_;
-    std::exception_ptr failure_; // the last one of step(), while anything runs
+    std::exception_ptr failure_; // the last one of step(), until it is known whom it cost
     bool doubt_ = false;         // whether a request may have been lost
     Clock::time_point checked_{};
 

@@ -181,3 +181,18 @@ def test_a_file_that_goes_before_its_turn_ends_that_request_alone(files: dict[st
             gone.result(timeout=60)
         assert len(long.result(timeout=60).tokens) == 60
         assert len(llm.generate(prompt(1), greedy(5)).tokens) == 5
+
+
+def test_a_file_that_is_gone_keeps_nobody_waiting(files: dict[str, Path], tmp_path: Path) -> None:
+    """The step that finds it is a step for the others as well."""
+    path = tmp_path / "user.gguf"
+    path.write_bytes(files["a"].read_bytes())
+    one = engine(files)
+    one.submit_samples(prompt(1), greedy(5), 2, RequestOptions(adapter=str(path)))
+    other = one.submit(prompt(0), greedy(5))
+    path.unlink()
+    with pytest.raises(AdapterError, match="changed or removed"):
+        one.step()
+    assert one.timings(other)["generated_tokens"] == 1
+    assert len(drain(one)[other].tokens) == 5
+    assert one.live == 0

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from models import gguf_lora
 from models.gguf_llama import TinyModel
+from personaplug_edge._native import core
 from personaplug_edge.beams import Beams
 from personaplug_edge.engine import LLM, Running
-from personaplug_edge.errors import ContextFullError, EngineError, GrammarError, QueueFullError, SamplingError
+from personaplug_edge.errors import AdapterError, ContextFullError, EngineError, GrammarError, QueueFullError, SamplingError
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request_options import RequestOptions
 from personaplug_edge.sampling import Sampling
@@ -330,6 +332,25 @@ print(over)
     assert done.stdout.splitlines() == ["stopped []", "['broken off']"], done.stderr[-3000:]
 
 
+def test_the_first_waits_of_many_threads_at_once(tiny_gguf: Path) -> None:
+    """With threads that change places all the time: what the first wait asked of Python could let another thread in."""
+    body = """
+sys.setswitchinterval(1e-6)
+tickets = [llm.thread.submit(PROMPT, LONG)[0] for _ in range(8)]
+barrier = threading.Barrier(8)
+def wait(ticket):
+    barrier.wait()
+    ticket.next(10.0, True)
+threads = [threading.Thread(target=wait, args=(ticket,), daemon=True) for ticket in tickets]
+[thread.start() for thread in threads]
+[thread.join(20) for thread in threads]
+print(any(thread.is_alive() for thread in threads), flush=True)
+os._exit(0)
+"""
+    for _ in range(5):
+        assert run_script(body, tiny_gguf).stdout == "False\n"
+
+
 EXITS = {
     "a request runs": "running = llm.submit(PROMPT, LONG)",
     "a stream is open": "stream = llm.stream(PROMPT, LONG); next(stream)",
@@ -432,3 +453,42 @@ def test_a_grammar_that_reads_a_text_in_too_many_ways_stops_nobody_else(own: LLM
 def test_more_samples_than_any_queue_holds_are_refused_at_once(own: LLM) -> None:
     with pytest.raises(QueueFullError, match="2000000000 came together"):
         own.submit_samples(PROMPT, SHORT, 2_000_000_000)
+
+
+def test_a_reader_gets_what_is_there_while_no_step_begins(own: LLM) -> None:
+    """The news of a request alone wait for the next frame, or for its next step, which may be far away."""
+    for _ in range(3):
+        (ticket,) = own.thread.submit(PROMPT, Sampling(max_tokens=240, ignore_end=True))
+        assert ticket.next(5.0) is not None
+        reader = threading.Thread(target=read_all, args=(ticket,))
+        reader.start()
+        time.sleep(0.01)
+        hold = own.thread.hold()
+        time.sleep(0.1)
+        lay_there = ticket.next(0.0) if reader.is_alive() else None
+        del hold
+        reader.join(20)
+        assert lay_there is None
+
+
+def read_all(ticket: core.Ticket) -> None:
+    while (event := ticket.next(None)) is not None and not event.finish:
+        pass
+
+
+def test_an_error_is_not_told_to_those_who_came_to_no_harm(tiny: TinyModel, tmp_path: Path) -> None:
+    """A request that a reset drops later hears of the reset, not of a file that another had missed."""
+    file = gguf_lora.write_lora(tmp_path / "gone.gguf", gguf_lora.random_lora(tiny.shape, seed=0))
+    with LLM.load(tiny.path, threads=1, sequences=2) as llm:
+        other = llm.submit(PROMPT, Sampling(max_tokens=10**6, ignore_end=True), RequestOptions(slide=True))
+        llm.add_adapter("gone", str(file))
+        hold = llm.thread.hold()
+        failing = llm.submit(PROMPT, SHORT, RequestOptions(adapter="gone"))
+        file.unlink()
+        del hold
+        with pytest.raises(AdapterError):
+            failing.result(timeout=20)
+        time.sleep(0.2)
+        llm.engine.reset()
+        with pytest.raises(EngineError, match="dropped by a reset"):
+            other.result(timeout=20)
