@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug_edge import cli
+from personaplug_edge import HistoryStore, cli
 from personaplug_edge.bundle import known_bundles
 
 pytestmark = pytest.mark.skipif("tiny" not in known_bundles(), reason="the package has no bundle 'tiny'")
@@ -51,6 +51,7 @@ def test_remember_generate_explain_forget(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_wrong_sampling_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["generate", "headline of article: x", "--threads", "1", "--top-p", "7"]) == 1
+def test_wrong_sampling_is_one_line(own_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    HistoryStore(own_store / "history.sqlite3").close()
+    assert cli.main(["generate", "headline of article: x", "--threads", "1", "--top-p", "0"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from personaplug_edge.bundle import known_bundles
+
+pytestmark = pytest.mark.skipif("tiny" not in known_bundles(), reason="the package has no bundle 'tiny'")
+
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
