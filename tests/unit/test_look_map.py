@@ -129,3 +129,17 @@ def test_the_picture_and_the_json_hold_no_texts(tmp_path: Path) -> None:
     assert (tmp_path / "map.png").stat().st_size > 10_000
     assert [user.user for user in made.users] == [str(n) for n in range(1, 13)]
     assert "title" not in json.dumps(made.to_json())
+
+
+def test_users_without_an_output_are_not_alike() -> None:
+    def one(user: str, place: float, output: str) -> Portrait:
+        rows = np.array([place, 0.0], np.float32)
+        return Portrait(user=user, items=1, persona=rows, outputs=Counter({output: 4}), words=Counter())
+
+    labeled = [one("a", 0, "x"), one("b", 3, "x"), one("c", 10, "y"), one("d", 13, "y")]
+    silent = [one(f"s{number}", 100 + number, "") for number in range(3)]
+    among, alone = map_of([*labeled, one("e", 2.9, ""), *silent], color="label"), map_of(labeled, color="label")
+    assert (among.neighbors, among.chance) == (alone.neighbors, alone.chance) == (1.0, pytest.approx(1 / 3))
+    assert among.groups == {"no output": 4, "x": 2, "y": 2}
+    none = map_of(silent, color="label")
+    assert none.neighbors is None and none.chance is None and "nearest" not in describe(none)

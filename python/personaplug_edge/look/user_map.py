@@ -20,6 +20,8 @@ outputs are labels."""
 
 REPEATED = 3
 """Times that outputs must occur on average to be labels: titles do once, categories often."""
+NO_OUTPUT = "no output"
+"""The group of users without any."""
 SAME = 0.9
 """Share of users from which on a common label tells nothing."""
 
@@ -61,7 +63,7 @@ class UserMap:
     groups: dict[str, int]
     """users by group, the largest first"""
     neighbors: float | None = None
-    """with labels: share of users whose nearest user, in all dimensions, has the same"""
+    """with labels: share of users with one whose nearest such user, in all dimensions, has the same"""
     chance: float | None = None
     """the same of a user picked by chance"""
 
@@ -112,7 +114,7 @@ def _labels(portraits: Sequence[Portrait]) -> list[str]:
     found = []
     for portrait in portraits:
         outputs = {name: count for name, count in portrait.outputs.items() if name}
-        found.append(min(outputs, key=lambda name: (-outputs[name], name), default="no output"))
+        found.append(min(outputs, key=lambda name: (-outputs[name], name), default=NO_OUTPUT))
     return found
 
 
@@ -123,7 +125,12 @@ def _word_groups(portraits: Sequence[Portrait], rows: NDArray[np.float64], count
     return [names[place] for place in places]
 
 
-def _agreement(rows: NDArray[np.float64], names: Sequence[str]) -> tuple[float, float]:
+def _agreement(rows: NDArray[np.float64], groups: Sequence[str]) -> tuple[float, float] | tuple[None, None]:
+    """Of users with a label: to have none is not to be alike."""
+    labeled = [place for place, name in enumerate(groups) if name != NO_OUTPUT]
+    if len(labeled) < 2:
+        return None, None
+    rows, names = rows[labeled], [groups[place] for place in labeled]
     squares = (rows**2).sum(axis=1)
     distances = squares[:, None] - 2 * rows @ rows.T + squares[None]
     np.fill_diagonal(distances, np.inf)
