@@ -55,8 +55,18 @@ def test_arguments_that_are_no_text(run: Run) -> None:
         assert "surrogate" in run.fails(*arguments)
 
 
-def test_a_time_beyond_the_calendar_is_listed(run: Run) -> None:
-    assert run("remember", "anna", "a film", "--time", "99999999999999999")[0] == 0
+def test_a_time_in_milliseconds_is_refused(run: Run) -> None:
+    for time in ("1769860800000", "99999999999999999", "-62135596801"):
+        assert "expected seconds since 1970" in run.fails("remember", "anna", "a film", "--time", time)
+    assert run("remember", "anna", "a film", "--time", "9999-12-31T23:59:59Z")[0] == 0
+    assert "9999-12-31" in run("history", "list", "anna")[1]
+
+
+def test_a_time_beyond_the_calendar_of_an_older_store_is_listed(run: Run) -> None:
+    assert run("remember", "anna", "a film", "--time", "1")[0] == 0
+    with sqlite3.connect(run.store) as connection:
+        connection.execute("UPDATE items SET time = 99999999999999999")
+    connection.close()
     code, out, _ = run("history", "list", "anna")
     assert code == 0 and "100000000000000000 s" in out
 

@@ -13,6 +13,9 @@ from personaplug_edge.texts import check_unicode
 MAX_NAME = 256
 """Characters of a user id, an encoder key or a bundle key."""
 
+TIMES = (-62_135_596_800, 253_402_300_800)
+"""The first second of year 1, and that after year 9999, in seconds since 1970: the calendar of ISO 8601."""
+
 MAX_TEXT_BYTES = 1 << 20
 """Bytes of a text, an output or a source in UTF-8."""
 
@@ -57,6 +60,11 @@ def check_item(item: NewItem) -> NewItem:
             finite = False
         if not finite:
             raise TextError("the time of a history item must be finite; give None when it is not known")
+        if not TIMES[0] <= item.time < TIMES[1]:
+            raise TextError(
+                f"the time of a history item: expected seconds since 1970, in the years 1 to 9999; got {item.time!r}: "
+                "milliseconds? divide by 1000"
+            )
     return item
 
 
