@@ -182,7 +182,7 @@ def test_output_bad_rows_and_the_record_of_the_run(plug: PersonaPlug, tmp_path: 
     ]
     again = generate_batch(plug, source, output, options=with_(keep=("prompt",)))
     assert (again.rows, again.bad, again.resumed) == (summary.rows, summary.bad, 40)
-    with pytest.raises(BatchError, match="is there already"):
+    with pytest.raises(BatchError, match="finished with another keep; .*--overwrite"):
         generate_batch(plug, source, output, options=SMALL)
     assert generate_batch(plug, source, output, options=SMALL, overwrite=True).rows == summary.rows
     assert "prompt" not in read_lines(output)[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BatchError
 from .groups import Group, Head
-from .ledger import Ledger, is_done, record_path, sync_folder
+from .ledger import Ledger, differing, is_done, record_path, sync_folder
 from .meter import Meter, OnProgress
 from .options import BatchOptions
 from .outcomes import BatchSummary, Outcome
@@ -108,17 +108,17 @@ def open_job(
 
 
 def _finished(output: Path, source: Source, options: BatchOptions, facts: dict[str, Any]) -> BatchSummary | None:
-    """The summary of the run that made the output, if it was this one."""
+    """The summary of the run that made the output, if it was this one. Raises BatchError where it was another."""
     if Path(f"{output}.ledger").exists() or not output.exists():
         return None
     try:
         record = json.loads(record_path(output).read_bytes())
-        if record.pop("facts") != facts:
-            return None
-        digest = record.pop("digest")
+        before, digest = record.pop("facts"), record.pop("digest")
         summary = BatchSummary(**record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # no such record, or somebody else's file
         return None
+    if changed := ", ".join(sorted(differing(before, facts))):
+        raise BatchError(f"{output} was finished with another {changed}; give another output, or --overwrite it")
     rows = _rows_digest({group.key: group.head.digest for group in source.groups(options.group)})
     return replace(summary, resumed=summary.rows + summary.bad, seconds=0.0) if rows == digest else None
 

@@ -169,7 +169,7 @@ class Ledger:
                 f"{self.path} is of format {head.get('format')}, expected {FORMAT}; finish the run with the version of "
                 "personaplug-edge that began it, or --overwrite to begin anew"
             )
-        if changed := sorted(_differing(head["facts"], self.facts)):
+        if changed := sorted(differing(head["facts"], self.facts)):
             raise BatchError(
                 f"{self.partial} was begun with another {', '.join(changed)}; run it as it was begun, or --overwrite "
                 "to begin anew"
@@ -237,11 +237,11 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return found
 
 
-def _differing(before: Any, now: Any, name: str = "") -> Iterator[str]:
+def differing(before: Any, now: Any, name: str = "") -> Iterator[str]:
     """Names of what differs, of options each by its own."""
     if isinstance(before, dict) and isinstance(now, dict) and name in ("", "options"):
         for key in before.keys() | now.keys():
-            yield from _differing(before.get(key), now.get(key), key)
+            yield from differing(before.get(key), now.get(key), key)
     elif before != now:
         yield name
 
