@@ -176,10 +176,12 @@ def table(results: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> str:
 
 def ablate_command(
     tasks: Annotated[list[str], typer.Argument(help="Task folders, each with =SHARE, as for train.")],
-    llm: Annotated[Path, typer.Option(help="Hugging Face folder of the frozen LLM.")],
-    encoder: Annotated[Path, typer.Option(help="Hugging Face folder of the sentence encoder.")],
+    llm: Annotated[Path, typer.Option(help="Hugging Face folder of the frozen LLM.", exists=True, file_okay=False)],
+    encoder: Annotated[
+        Path, typer.Option(help="Hugging Face folder of the sentence encoder.", exists=True, file_okay=False)
+    ],
     out: Annotated[Path, typer.Option(help="A folder a variant goes there, and ablations.md.")],
-    fold_llm: Annotated[list[Path] | None, typer.Option(help="As for train.")] = None,
+    fold_llm: Annotated[list[Path] | None, typer.Option(help="As for train.", exists=True, file_okay=False)] = None,
     pooling: Annotated[str, typer.Option(help="cls or mean.")] = "cls",
     max_tokens: Annotated[int, typer.Option(help="Tokens of a text that the encoder reads.")] = 128,
     max_input_tokens: Annotated[int, typer.Option()] = 256,

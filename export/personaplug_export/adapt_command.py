@@ -18,14 +18,25 @@ _DEFAULT = AdaptOptions()
 
 
 def adapt_command(
-    plug: Annotated[Path, typer.Argument(help="Folder of the plug, as train or adapt wrote it.")],
+    plug: Annotated[
+        Path, typer.Argument(help="Folder of the plug, as train or adapt wrote it.", exists=True, file_okay=False)
+    ],
     tasks: Annotated[
         list[str],
-        typer.Argument(help="Task folders (users.jsonl, questions.jsonl), each with =SHARE to draw it more often."),
+        typer.Argument(help="Task folders, as for train, each with =SHARE to draw it more often."),
     ],
-    from_llm: Annotated[Path, typer.Option(help="Hugging Face folder of the LLM that the plug was trained for.")],
-    llm: Annotated[Path, typer.Option(help="Hugging Face folder of the LLM that it shall serve.")],
-    encoder: Annotated[Path, typer.Option(help="Hugging Face folder of the plug's sentence encoder.")],
+    from_llm: Annotated[
+        Path,
+        typer.Option(
+            help="Hugging Face folder of the LLM that the plug was trained for.", exists=True, file_okay=False
+        ),
+    ],
+    llm: Annotated[
+        Path, typer.Option(help="Hugging Face folder of the LLM that it shall serve.", exists=True, file_okay=False)
+    ],
+    encoder: Annotated[
+        Path, typer.Option(help="Hugging Face folder of the plug's sentence encoder.", exists=True, file_okay=False)
+    ],
     out: Annotated[Path, typer.Option(help="Where the new plug goes; an interrupted run goes on there.")],
     examples: Annotated[
         int, typer.Option(min=1, help="Train questions of all tasks together, evenly over users.")
@@ -38,7 +49,11 @@ def adapt_command(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = _DEFAULT.lr,
     fold_llm: Annotated[
         list[Path] | None,
-        typer.Option(help="Twice, as for train: where the new LLM was tuned on these very questions."),
+        typer.Option(
+            help="Twice, as for train: where the new LLM was tuned on these very questions.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     train_query: Annotated[
         bool, typer.Option("--train-query", help="Train input head, temperature and recency, too.")

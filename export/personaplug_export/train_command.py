@@ -20,11 +20,14 @@ def train_command(
     tasks: Annotated[
         list[str],
         typer.Argument(
-            help="Task folders (users.jsonl, questions.jsonl), each with =SHARE to draw it more often than 1."
+            help="Task folders (LaMP's files, or users.jsonl and questions.jsonl), each with =SHARE to draw it more "
+            "often than 1."
         ),
     ],
-    llm: Annotated[Path, typer.Option(help="Hugging Face folder of the frozen LLM.")],
-    encoder: Annotated[Path, typer.Option(help="Hugging Face folder of the sentence encoder.")],
+    llm: Annotated[Path, typer.Option(help="Hugging Face folder of the frozen LLM.", exists=True, file_okay=False)],
+    encoder: Annotated[
+        Path, typer.Option(help="Hugging Face folder of the sentence encoder.", exists=True, file_okay=False)
+    ],
     out: Annotated[Path, typer.Option(help="Where the plug and its checkpoints go; an interrupted run goes on there.")],
     pooling: Annotated[str, typer.Option(help="cls or mean.")] = "cls",
     prefix: Annotated[str, typer.Option(help="Text in front of every text that is encoded.")] = "",
@@ -64,7 +67,9 @@ def train_command(
         list[Path] | None,
         typer.Option(
             help="Twice: the same LLM tuned without the users of fold 0, and of fold 1. Where --llm was tuned on these "
-            "very tasks, it knows their answers without a history, and the plug had better learn from these two."
+            "very tasks, it knows their answers without a history, and the plug had better learn from these two.",
+            exists=True,
+            file_okay=False,
         ),
     ] = None,
     cross_fit: Annotated[
@@ -126,7 +131,9 @@ def parse_tasks(tasks: list[str]) -> tuple[list[Path], dict[str, float]]:
         name, _, share = task.partition("=")
         folder = Path(name)
         if not folder.is_dir():
-            raise typer.BadParameter(f"{folder} is not a folder with users.jsonl and questions.jsonl")
+            raise typer.BadParameter(
+                f"{folder} is not a folder of a task: LaMP's files, or users.jsonl and questions.jsonl"
+            )
         folders.append(folder)
         shares[folder.name] = float(share or 1)
     return folders, shares

@@ -32,6 +32,13 @@ def test_help_does_not_wait_for_torch() -> None:
         ["gguf", "nowhere", "out.gguf"],
         ["bundle", "nowhere", "nowhere", "nowhere.gguf", "out", "--name", "a", "--license", "MIT"],
         ["parity", "nowhere", "--llm", "nowhere", "--plug", "nowhere", "--encoder", "nowhere"],
+        ["train", "data", "--llm", "nowhere", "--encoder", ".", "--out", "out"],
+        ["train", "data", "--llm", ".", "--encoder", "nowhere", "--out", "out"],
+        ["train", "data", "--llm", ".", "--encoder", ".", "--out", "out", "--fold-llm", "nowhere"],
+        ["adapt", ".", "data", "--from-llm", "nowhere", "--llm", ".", "--encoder", ".", "--out", "out"],
+        ["adapt", ".", "data", "--from-llm", ".", "--llm", "nowhere", "--encoder", ".", "--out", "out"],
+        ["ablate", "data", "--llm", "nowhere", "--encoder", ".", "--out", "out"],
+        ["ablate", "data", "--llm", ".", "--encoder", ".", "--out", "out", "--fold-llm", "nowhere"],
     ],
 )
 def test_a_bad_path_is_named(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
