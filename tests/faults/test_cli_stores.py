@@ -45,8 +45,8 @@ def test_reading_needs_no_right_to_write(closed: Run, monkeypatch: pytest.Monkey
     assert code == 0 and out and "is read-only; change the permissions" in err and "read_only" not in err
     rows = b'{"user": "anna", "prompt": "hello", "options": {"max_tokens": 2}}\n'
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows), encoding="utf-8"))
-    code, out, _ = closed("batch", "-", "--output", "-")
-    assert code == 0 and json.loads(out)["history_items"] == 1
+    code, out, err = closed("batch", "-", "--output", "-", "--json")
+    assert code == 0 and json.loads(out)["history_items"] == 1 and json.loads(err)["generated_tokens"] <= 2
     assert closed.store.read_bytes() == content
 
 

@@ -121,6 +121,13 @@ def test_history_lists_searches_edits_and_travels(run: Terminal, tmp_path: Path)
     assert json.loads(run("users", "--json")[1])[0] == {"user": "anna", "items": 2}
 
 
+def test_users_who_differ_in_white_space_are_told_apart(run: Terminal) -> None:
+    for user in ("anna", " anna", "anna\n"):
+        run("remember", user, "a text")
+    shown = run("users")[1].splitlines()
+    assert sorted(row.split("  ")[0] for row in shown[1:]) == ["' anna'", "'anna\\n'", "anna"]
+
+
 def test_forget_asks_and_erases(run: Terminal) -> None:
     for text in ("one", "two", "three"):
         run("remember", "anna", text)
@@ -210,6 +217,8 @@ def test_explain_draws_weights_over_time(run: Terminal, tmp_path: Path) -> None:
     assert code == 0 and picture.read_bytes().startswith(b"\x89PNG")
     assert "half of the weight lies in the newest 1 of 3 items" in err
     assert {row["time"] for row in json.loads(out)["attribution"]} == {1767225600, 1767312000, 1767398400}
+    same = str(picture.parent / "." / picture.name)
+    assert run("explain", "goals", "--user", "anna", "--timeline", str(picture), "--png", same)[0] == 2
     run.patch.setitem(sys.modules, "matplotlib.figure", None)
     code, _, err = run("explain", "goals again", "--user", "anna", "--timeline", str(picture))
     assert code == 1 and "[plot]" in err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,3 +84,11 @@ def test_differ_has_a_line_a_prompt() -> None:
     found = list(lines(report))
     assert len(found) == len(prompts.articles) + 1 and found[-1].startswith(f"{report.differing} of ")
     assert all(line.split(" | ")[2] == "nobody politics" for line in found[:-1])
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--no-such"], 2), (["tiny", "file", "more"], 2)])
+def test_differ_tells_its_usage(arguments: list[str], code: int) -> None:
+    command = [sys.executable, "-m", "personaplug_edge.demo.differ", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == code and done.stderr.startswith("usage: ") and done.stderr.count("\n") == 1

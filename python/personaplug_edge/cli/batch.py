@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
+from time import perf_counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -20,7 +22,7 @@ from .labels import labels_of
 from .method import MethodOption
 from .sampling import SamplingOptions
 from .settings import settings
-from .terminal import err, notice, out, write_json
+from .terminal import err, json_text, notice, out
 
 if TYPE_CHECKING:
     from ..batch import BatchProgress, BatchSummary, RayOptions
@@ -83,7 +85,7 @@ def batch(
     threads_per_worker: Annotated[int, typer.Option(min=1, help="Ray: CPU threads of each.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; on stderr with --output -.")] = False,
 ) -> None:
     """Answer a file of rows. Killed or stopped, the same command goes on where it was.
 
@@ -115,15 +117,16 @@ def batch(
         source = plug if ray is None else plug.bundle.folder
         with _shown(quiet) as progress, _going_on(quiet or output == "-"):
             if output == "-":
-                some_bad = _to_stdout(generate_batch(source, inputs, options=options, ray=ray, progress=progress), bad)
+                summary = _to_stdout(generate_batch(source, inputs, options=options, ray=ray, progress=progress), bad)
             else:
                 summary = generate_batch(
                     source, inputs, output, options=options, ray=ray, bad=bad, overwrite=overwrite, progress=progress
                 )
-                some_bad = summary.bad > 0
-    if output != "-" and not quiet:
-        write_json(_as_json(summary)) if json else out().print(_told(summary), soft_wrap=True)
-    if some_bad:
+    if not quiet:
+        console = out() if output != "-" else err()
+        text = json_text(_as_json(summary), indent=2) if json else _told(summary)
+        console.print(text, soft_wrap=True)
+    if summary.bad:
         raise typer.Exit(SOME_BAD)
 
 
@@ -159,23 +162,33 @@ def _going_on(quiet: bool) -> Iterator[None]:
         raise
 
 
-def _to_stdout(outcomes: Iterator[Outcome], bad: Path | None) -> bool:
-    """Answers as JSON lines on stdout, bad rows to their file or as notices; whether there were any."""
-    from ..batch import BadRow
+def _to_stdout(outcomes: Iterator[Outcome], bad: Path | None) -> BatchSummary:
+    """Answers as JSON lines on stdout, bad rows to their file or as notices; what was done."""
+    from ..batch import BadRow, BatchSummary
     from ..batch.outcomes import to_line
 
-    some = False
+    counts: Counter[str] = Counter()
+    started = perf_counter()
     with open(bad, "wb") if bad is not None else nullcontext() as refused:
         for outcome in outcomes:
             if not isinstance(outcome, BadRow):
                 sys.stdout.write(to_line(outcome.record()).decode())
+                counts += Counter(rows=1, cold_starts=int(outcome.cold_start))
+                counts += Counter(prompt_tokens=outcome.prompt_tokens, generated_tokens=outcome.generated_tokens)
                 continue
-            some = True
+            counts["bad"] += 1
             if refused is not None:
                 refused.write(to_line(outcome.record()))
             else:
                 notice(f"{outcome.file}, row {outcome.number}: {outcome.reason}")
-    return some
+    names = ("rows", "bad", "cold_starts", "prompt_tokens", "generated_tokens")
+    return BatchSummary(
+        output=Path("-"),
+        bad_path=bad or Path("-"),
+        resumed=0,
+        seconds=perf_counter() - started,
+        **{name: counts[name] for name in names},
+    )
 
 
 @contextmanager
@@ -218,14 +231,16 @@ def _clock(seconds: float) -> str:
 
 def _told(summary: BatchSummary) -> str:
     fresh = summary.rows + summary.bad - summary.resumed
-    parts = [f"{summary.rows} rows answered in {summary.output}", f"{summary.generated_tokens} tokens"]
+    where = f" in {summary.output}" if str(summary.output) != "-" else ""
+    parts = [f"{summary.rows} rows answered{where}", f"{summary.generated_tokens} tokens"]
     parts.append(f"{summary.seconds:.1f} s" + (f" ({fresh / summary.seconds:.1f} rows/s)" if summary.seconds else ""))
     if summary.resumed:
         parts.append(f"{summary.resumed} rows were done before")
     if summary.cold_starts:
         parts.append(f"{summary.cold_starts} without a history (cold-start persona)")
     if summary.bad:
-        parts.append(f"{summary.bad} bad rows in {summary.bad_path}")
+        where = f" in {summary.bad_path}" if str(summary.bad_path) != "-" else ""
+        parts.append(f"{summary.bad} bad rows{where}")
     return "; ".join(parts)
 
 

@@ -33,6 +33,8 @@ def explain(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, with up to 50 items.")] = False,
 ) -> None:
     """Show how much each history item weighs in the user's persona for this prompt."""
+    if png is not None and timeline is not None and png.resolve() == timeline.resolve():
+        raise typer.BadParameter(f"--png and --timeline would both write {png}: give each a file of its own")
     text = read_prompt(prompt)
     with open_plug() as plug:
         ready_user(plug, user, "query")

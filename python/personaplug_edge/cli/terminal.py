@@ -52,6 +52,11 @@ def line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
+def name(text: str) -> str:
+    """A user's id for a table's cell: quoted where white space begins, ends or widens it, and would not be seen."""
+    return line(text) if line(text) == text else repr(text)
+
+
 def moment(seconds: float | None) -> str:
     """Seconds since 1970 as ISO 8601 in UTC, shortened to the minute; empty for None."""
     if seconds is None:

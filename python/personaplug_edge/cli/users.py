@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .session import open_store
-from .terminal import line, out, table, write_json
+from .terminal import name, out, table, write_json
 
 
 def users(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -18,5 +18,5 @@ def users(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
         return write_json([{"user": user, "items": count} for user, count in counts.items()])
     shown = table("user", "items")
     for user, count in counts.items():
-        shown.add_row(line(user), str(count))
+        shown.add_row(name(user), str(count))
     out().print(shown)

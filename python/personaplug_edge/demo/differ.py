@@ -35,4 +35,7 @@ def lines(report: DemoReport) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) > 3 or any(argument.startswith("-") for argument in sys.argv[1:]):
+        print("usage: python -m personaplug_edge.demo.differ [BUNDLE] [FILE of articles, one a line]", file=sys.stderr)
+        sys.exit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
+    main(*sys.argv[1:])
