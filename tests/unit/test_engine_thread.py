@@ -19,7 +19,14 @@ from models.gguf_llama import TinyModel
 from personaplug_edge._native import core
 from personaplug_edge.beams import Beams
 from personaplug_edge.engine import LLM, Running
-from personaplug_edge.errors import AdapterError, ContextFullError, EngineError, GrammarError, QueueFullError, SamplingError
+from personaplug_edge.errors import (
+    AdapterError,
+    ContextFullError,
+    EngineError,
+    GrammarError,
+    QueueFullError,
+    SamplingError,
+)
 from personaplug_edge.prompt import Prompt
 from personaplug_edge.request_options import RequestOptions
 from personaplug_edge.sampling import Sampling
