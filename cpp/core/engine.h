@@ -125,6 +125,8 @@ class Engine {
     // engine_submit.cc: from outside into the queue
     void check_slide(const RequestOptions &options) const;
     std::vector<Mark> marks_of(const Prompt &prompt, const RequestOptions &options, const AdapterRef &adapter) const;
+    int window_of(const Prompt &prompt, int asked, int limit, bool slide) const;
+    void check_room(int count) const;
     AdapterRef adapter_of(const RequestOptions &options);
     void receive();
 

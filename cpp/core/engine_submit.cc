@@ -7,6 +7,11 @@
 #include "error.h"
 
 namespace personaplug {
+namespace {
+
+constexpr int kSlidWindow = 4; // contexts that penalties look back on at most where a request may go on for ever
+
+} // namespace
 
 int64_t Engine::submit(Prompt prompt, const SamplingOptions &sampling, const RequestOptions &options) {
     return submit_samples(std::move(prompt), sampling, 1, options).front();
@@ -39,10 +44,15 @@ std::vector<int64_t> Engine::submit_samples(Prompt prompt, const SamplingOptions
     const auto marks = marks_of(prompt, options, adapter);
     const auto shared = std::make_shared<const Prompt>(std::move(prompt));
     const auto samples = count > 1 ? std::make_shared<Samples>() : nullptr;
+    {
+        std::lock_guard<std::mutex> lock(door_);
+        check_room(count); // before the work; again below, where it counts
+    }
     Queue made;
     std::vector<int64_t> ids;
     for (int i = 0; i < count; ++i) {
         SamplingOptions own = sampling;
+        own.penalty_window = window_of(*shared, sampling.penalty_window, limit, options.slide);
         if (own.seed) {
             *own.seed += i;
         }
@@ -54,11 +64,7 @@ std::vector<int64_t> Engine::submit_samples(Prompt prompt, const SamplingOptions
         ids.push_back(made.back()->id);
     }
     std::lock_guard<std::mutex> lock(door_);
-    if (waiting_ + count > queue_size_) {
-        throw QueueFullError("the queue holds " + std::to_string(queue_size_) + " requests, " +
-                             std::to_string(waiting_) + " wait and " + std::to_string(count) +
-                             " more came; try again when some have ended, or make the engine with a longer queue");
-    }
+    check_room(count);
     if (samples) {
         samples->waiting = count;
     }
@@ -66,6 +72,25 @@ std::vector<int64_t> Engine::submit_samples(Prompt prompt, const SamplingOptions
     alive_ += count;
     std::move(made.begin(), made.end(), std::back_inserter(arrived_));
     return ids;
+}
+
+// Under door_.
+void Engine::check_room(int count) const {
+    if (waiting_ + count > queue_size_) {
+        throw QueueFullError("the queue holds " + std::to_string(queue_size_) + " requests, " +
+                             std::to_string(waiting_) + " wait and " + std::to_string(count) +
+                             " more came; try again when some have ended, or make the engine with a longer queue");
+    }
+}
+
+// llama.cpp takes memory for the whole window at once: it need be no longer than what there will be to look back on.
+int Engine::window_of(const Prompt &prompt, int asked, int limit, bool slide) const {
+    if (asked < -1 || asked > kMostWindow) {
+        return asked; // SamplingOptions::check refuses it
+    }
+    const int64_t most = slide ? static_cast<int64_t>(kSlidWindow) * context_size_ : kMostWindow;
+    const int64_t there = std::min(most, static_cast<int64_t>(prompt.size()) + limit);
+    return static_cast<int>(std::min<int64_t>(asked < 0 ? kMostWindow : asked, there));
 }
 
 void Engine::check_slide(const RequestOptions &options) const {

@@ -1,28 +1,28 @@
 #include "sampler.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <random>
 
 #include "error.h"
 #include "log.h"
+#include "threads.h"
 
 namespace personaplug {
 namespace {
 
 // A grammar in which one text can be read in very many ways costs seconds, or forever, for a token, and the engine can
-// serve nobody meanwhile. Usual ones take milliseconds for a whole vocabulary.
-constexpr std::chrono::seconds kPatience{2};
-constexpr std::chrono::milliseconds kSlow{5};           // for one token
-constexpr std::chrono::milliseconds kEnoughToTell{100}; // of a probe
-constexpr int kProbed = 256;                            // tokens
-
-using Clock = std::chrono::steady_clock;
+// serve nobody meanwhile. Usual ones take milliseconds for a whole vocabulary. Seconds of this thread's computing: a
+// grammar is not to blame for a process that is stopped, or has to wait for a core.
+constexpr double kPatience = 2.0;
+constexpr double kSlow = 0.005;       // for one token
+constexpr double kEnoughToTell = 0.1; // of a probe
+constexpr int kProbed = 256;          // tokens
+constexpr float kGreedyBelow = 1e-6f; // differences of logits divided by less are no numbers any more
 
 [[noreturn]] void too_ambiguous() {
     throw GrammarError("the grammar can read one text in too many ways: looking for the next token takes longer than " +
-                       std::to_string(kPatience.count()) +
+                       std::to_string(static_cast<int>(kPatience)) +
                        " seconds; write it without equal or empty alternatives and without nested repetitions");
 }
 
@@ -101,7 +101,7 @@ Sampler::Sampler(const SamplingOptions &options, const Tokenizer &tokenizer) : t
     const bool penalties =
         options.penalty_window != 0 &&
         (options.repetition_penalty != 1.0f || options.presence_penalty != 0.0f || options.frequency_penalty != 0.0f);
-    greedy_ = options.temperature == 0.0f;
+    greedy_ = options.temperature < kGreedyBelow;
     ignore_end_ = options.ignore_end;
     plain_ = greedy_ && !penalties && options.logit_bias.empty() && options.grammar.empty();
     if (!options.grammar.empty()) {
@@ -131,7 +131,7 @@ Sampler::Sampler(const SamplingOptions &options, const Tokenizer &tokenizer) : t
         add(llama_sampler_init_logit_bias(tokenizer.size(), static_cast<int32_t>(bias.size()), bias.data()));
     }
     if (penalties) {
-        const int window = options.penalty_window < 0 ? 1 << 20 : options.penalty_window;
+        const int window = options.penalty_window < 0 ? kMostWindow : options.penalty_window;
         add(llama_sampler_init_penalties(tokenizer.size(), window, options.repetition_penalty,
                                          options.frequency_penalty, options.presence_penalty));
     }
@@ -159,17 +159,19 @@ std::optional<int32_t> Sampler::sample(const float *logits, std::vector<llama_to
         return choose(logits, scratch, false);
     }
     // A grammar looks at every candidate's text: ask it first of the one token that would be chosen anyway, and only
-    // when it refuses that one of all of them. The distribution is the same.
+    // when it refuses that one of all of them. Without top_k, top_p and min_p the distribution is the same as if it had
+    // been asked of all at once. These then see what the grammar has refused as well: of what it allows, they cut off
+    // at most as much (llama.cpp's own programs do it the same way).
     auto token = choose(logits, scratch, false);
-    const auto begun = Clock::now();
+    const double begun = thread_seconds();
     const bool allowed = token && grammar_allows(*token);
-    if (!allowed && Clock::now() - begun > kSlow) {
+    if (!allowed && thread_seconds() - begun > kSlow) {
         probe_grammar(); // now it would be asked of all
     }
     if (!allowed) {
         token = choose(logits, scratch, true);
     }
-    if (Clock::now() - begun > kPatience) {
+    if (thread_seconds() - begun > kPatience) {
         too_ambiguous();
     }
     return token;
@@ -186,9 +188,9 @@ void Sampler::probe_grammar() {
             some.push_back({static_cast<int32_t>(static_cast<int64_t>(i) * size / count), 0.0f, 0.0f});
         }
         llama_token_data_array candidates{some.data(), some.size(), -1, false};
-        const auto begun = Clock::now();
+        const double begun = thread_seconds();
         llama_sampler_apply(grammar_.get(), &candidates);
-        const auto took = Clock::now() - begun;
+        const double took = thread_seconds() - begun;
         if (took * (size / count) > kPatience && took > kEnoughToTell) {
             too_ambiguous();
         }
@@ -268,13 +270,13 @@ void Sampler::accept(int32_t token, bool generated) {
         llama_sampler_accept(chain_.get(), token);
     }
     if (grammar_ && generated) {
-        const auto begun = Clock::now();
+        const double begun = thread_seconds();
         try {
             llama_sampler_accept(grammar_.get(), token);
         } catch (const std::exception &failure) {
             throw GrammarError(std::string("the grammar cannot go on: ") + failure.what());
         }
-        if (Clock::now() - begun > kPatience) {
+        if (thread_seconds() - begun > kPatience) {
             too_ambiguous();
         }
     }

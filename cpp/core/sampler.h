@@ -12,9 +12,11 @@
 
 namespace personaplug {
 
+constexpr int kMostWindow = 1 << 20; // tokens that penalties may look back on
+
 struct SamplingOptions {
     int max_tokens = 128;
-    float temperature = 0.0f; // 0: greedy; top_k, top_p and min_p then change nothing
+    float temperature = 0.0f; // 0 (below 1e-6): greedy; top_k, top_p and min_p then change nothing
     int top_k = 0;            // 0: off
     float top_p = 1.0f;       // 1: off
     float min_p = 0.0f;       // 0: off

@@ -6,6 +6,12 @@
 #include <string>
 #include <thread>
 
+#if defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#else
+#include <ctime>
+#endif
 #if defined(__linux__)
 #include <sched.h>
 #elif defined(__APPLE__)
@@ -43,6 +49,23 @@ int physical_cores() {
     }
 #endif
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency() / 2));
+}
+
+double thread_seconds() {
+#if defined(_WIN32)
+    FILETIME made, ended, kernel, user;
+    if (!GetThreadTimes(GetCurrentThread(), &made, &ended, &kernel, &user)) {
+        return 0.0;
+    }
+    const auto ticks = [](const FILETIME &time) {
+        return static_cast<double>((static_cast<unsigned long long>(time.dwHighDateTime) << 32) | time.dwLowDateTime);
+    };
+    return 1e-7 * (ticks(kernel) + ticks(user));
+#else
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+#endif
 }
 
 } // namespace personaplug

@@ -1,5 +1,9 @@
+#include <chrono>
+#include <thread>
+
 #include "check.h"
 #include "stop_matcher.h"
+#include "threads.h"
 #include "utf8.h"
 
 using namespace personaplug;
@@ -67,6 +71,18 @@ TEST(stop_strings_are_found_however_they_are_cut) {
         CHECK(matched);
         CHECK(through({}, "xabcd", size, matched) == "xabcd");
     }
+}
+
+TEST(a_thread_that_sleeps_computes_nothing) {
+    const double begun = thread_seconds();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    CHECK(thread_seconds() - begun < 0.2);
+    const double rested = thread_seconds();
+    volatile double sum = 0.0;
+    while (thread_seconds() - rested < 0.05) {
+        sum = sum + 1.0;
+    }
+    CHECK(sum > 0.0);
 }
 
 TEST(text_that_begins_a_stop_string_is_held_back) {

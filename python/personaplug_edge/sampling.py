@@ -12,13 +12,15 @@ from personaplug_edge.errors import SamplingError
 class Sampling:
     """Options of one request. The engine checks them: SamplingError, GrammarError.
 
-    Order: logit bias, penalties, grammar, top_k, top_p, min_p, temperature, then a draw (llama.cpp's samplers).
+    Order: logit bias, penalties, top_k, top_p, min_p, temperature, then a draw (llama.cpp's samplers). A token that the
+    grammar refuses is drawn again, with the grammar before top_k: where these cut nothing off, that is the model's own
+    distribution over what the grammar allows; else it favors what is likely without the grammar, too.
     """
 
     max_tokens: int = 128
     """Tokens to generate at most; fewer when the context ends before."""
     temperature: float = 0.0
-    """0: the likeliest token always (greedy); top_k, top_p, min_p and seed then change nothing."""
+    """0 (below 1e-6): the likeliest token always (greedy); top_k, top_p, min_p and seed then change nothing."""
     top_k: int = 0
     """Keep the k likeliest tokens; 0: all."""
     top_p: float = 1.0
@@ -32,11 +34,12 @@ class Sampling:
     frequency_penalty: float = 0.0
     """Subtracted once for each time a token was seen in the window."""
     penalty_window: int = 64
-    """How many tokens of prompt and answer the penalties look back on; 0: off, -1: all."""
+    """How many tokens of prompt and answer the penalties look back on; 0: off, -1: all. Of a request that slides at
+    most the last four contexts."""
     seed: int | None = None
     """Of the draw, 0 to 2**32 - 2; None: a new one each time."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    """Added to the logits of token ids; -inf: never."""
+    """Added to the logits of token ids, -1e6 to 1e6; -inf: never."""
     grammar: str = ""
     """GBNF with a rule ``root`` that the answer must follow; "": none."""
     stop: tuple[str, ...] = ()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +58,14 @@ def test_temperature_sharpens(llm: LLM, last: np.ndarray) -> None:
     assert {a.tokens[0] for a in llm.generate_all([PROMPT] * 50, cold)} == {int(last.argmax())}
 
 
+@pytest.mark.parametrize("temperature", [1e-45, 1e-38, 1e-20, 1e-7, 1.1e-6, 1e-3])
+@pytest.mark.parametrize("options", [{}, {"logit_bias": {7: 1e6}}, {"presence_penalty": -1e6}, {"top_p": 0.9}])
+def test_tiny_temperatures_are_greedy(llm: LLM, temperature: float, options: dict[str, Any]) -> None:
+    expected = llm.generate(PROMPT, Sampling(max_tokens=4, ignore_end=True, **options)).tokens
+    cold = Sampling(max_tokens=4, temperature=temperature, seed=3, ignore_end=True, **options)
+    assert llm.generate(PROMPT, cold).tokens == expected
+
+
 def test_top_k(llm: LLM, last: np.ndarray) -> None:
     found = draws(llm, top_k=3)
     assert set(found) == set(np.argsort(-last)[:3].tolist())
@@ -103,6 +114,32 @@ def test_penalties_look_back_on_their_window(llm: LLM, last: np.ndarray) -> None
     )
     assert wide.tokens != [order[0]]
     assert narrow.tokens == [order[0]]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_looking_back_on_everything_costs_no_more_than_everything(tiny: TinyModel) -> None:
+    """Queued requests, too; a window of 2**20 tokens would be 4 MB for each."""
+    sampling = Sampling(max_tokens=5, presence_penalty=0.1, penalty_window=-1)
+    with LLM.load(tiny.path, threads=1, sequences=1) as llm:
+        llm.generate(PROMPT, sampling)
+        before = resident()
+        hold = llm.thread.hold()
+        running = llm.submit_samples(PROMPT, sampling, 100)
+        assert resident() - before < 50 << 20
+        del hold
+        assert all(len(one.result().tokens) <= 5 for one in running)
+
+
+def resident() -> int:
+    """Bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("window", [-1, 2**20])
+def test_a_window_of_all_looks_back_on_all(llm: LLM, window: int) -> None:
+    options = {"presence_penalty": 1e5, "ignore_end": True}
+    answer = llm.generate(PROMPT, Sampling(max_tokens=200, penalty_window=window, **options))  # type: ignore[arg-type]
+    assert len({*IDS, *answer.tokens}) == len(IDS) + 200
 
 
 def test_logprobs_are_the_models_own(llm: LLM, last: np.ndarray) -> None:
@@ -221,6 +258,12 @@ def test_a_grammar_that_would_be_unfolded_to_gigabytes_is_refused_at_once(llm: L
         ("repetition_penalty", 0.0),
         ("presence_penalty", math.inf),
         ("frequency_penalty", math.nan),
+        ("frequency_penalty", 1.1e6),
+        ("presence_penalty", -1.1e6),
+        ("repetition_penalty", 1.1e6),
+        ("repetition_penalty", 1e-7),
+        ("logit_bias", {3: 3e38}),
+        ("logit_bias", {3: -1.1e6}),
         ("penalty_window", -2),
         ("logprobs", -1),
         ("logprobs", 513),
