@@ -185,13 +185,15 @@ class Engine {
                       std::vector<std::vector<float>> &scores);
     void check_fits(const Prompt &prompt, int more) const;
     int free_cells();
+    int most_at_once();
 
     // engine_setup.cc
     void read_options(const EngineOptions &options);
     int64_t cache_bytes(int64_t cells) const;
     llama_context_ptr make_context(int64_t cells, int sequences, bool pooled) const;
     llama_context *side(); // where score() and logits() work
-    void wipe_side();      // after logits that were not finite
+    int first_scratch();
+    void wipe_side(); // after logits that were not finite
     void probe();
 
     std::unique_lock<std::mutex> lock_breaking_off();
@@ -206,14 +208,15 @@ class Engine {
     bool slides_ = false; // positions in the cache can be shifted
     std::string cache_kind_;
     llama_context_params params_{};
-    int first_scratch_ = 0; // llama.cpp sequence ids from here on are for score() and logits()
     int scratch_count_ = 0;
     int outputs_ = 0; // logits rows one decode may ask for
     bool single_pass_ = false;
     std::atomic<int> breaking_off_{0};   // cancels and resets that wait for the lock
     std::atomic<bool> breakable_{false}; // score(), logits() and shifts have no state to go back to
     llama_context_ptr context_;
-    llama_context_ptr side_; // scoring, where the context is not shared; made at the first score()
+    // For scoring. Where the context is not shared, made at the first score(); else for as long as one lasts that the
+    // running sequences leave too few cells.
+    llama_context_ptr side_;
     std::unique_ptr<Batch> batch_;
     int batch_size_ = 0;
     AdapterStore adapters_;

@@ -61,7 +61,6 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions &options)
     // Sequences with cells of their own are attended to one by one; in one pool each pays for the cells of all.
     const int64_t cells = pool_ > 0 ? pool_ : static_cast<int64_t>(context_size_) * sequence_count_;
     context_ = make_context(cells, sequence_count_ + (shared_ ? scratch_count_ : 0), shared_);
-    first_scratch_ = shared_ ? sequence_count_ : 0;
     llama_memory_t memory = llama_get_memory(context_.get());
     if (memory == nullptr) {
         throw ModelError("this model keeps no cache (architecture " + model_->architecture() +
@@ -145,6 +144,12 @@ llama_context_ptr Engine::make_context(int64_t cells, int sequences, bool pooled
     params.n_ctx = static_cast<uint32_t>(cells);
     params.n_seq_max = sequences;
     params.kv_unified = pooled;
+    if (pooled && llama_model_n_swa(model_->handle()) > 0) {
+        // A pool's cache of the sliding window is made for one graph more than the windows: with more graphs a decode,
+        // the first ones lose what they have yet to look at (wrong logits, measured).
+        params.n_ubatch = std::max<uint32_t>(params.n_ubatch, sequence_count_);
+        params.n_batch = params.n_ubatch;
+    }
     // llama.cpp asserts that a decode asks for no more logits rows than this, and that it is no less than n_seq_max.
     params.n_outputs_max = std::max<uint32_t>(sequences, std::min<uint32_t>(params.n_batch, kOutputs));
     clear_log();
@@ -162,7 +167,7 @@ llama_context_ptr Engine::make_context(int64_t cells, int sequences, bool pooled
 }
 
 llama_context *Engine::side() {
-    if (shared_) {
+    if (shared_ && !side_) {
         return context_.get();
     }
     if (!side_) {
@@ -170,6 +175,9 @@ llama_context *Engine::side() {
     }
     return side_.get();
 }
+
+// llama.cpp's sequence ids from here on are for score() and logits().
+int Engine::first_scratch() { return side() == context_.get() ? sequence_count_ : 0; }
 
 // Rows skip what a graph does to token ids (Gemma's scale, per-layer embeddings). Try it.
 void Engine::probe() {

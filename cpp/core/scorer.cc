@@ -9,20 +9,31 @@
 
 namespace personaplug {
 
-// Frees the cells of scratch sequences, whatever happens.
+// A place for `cells` cells, or more, that scratch sequences take; freed whatever happens.
 class Scratch {
   public:
-    Scratch(Engine &engine, int count) : engine_(engine), count_(count) {}
+    // Where running sequences have claimed the cells, a context for this alone: nobody's success depends on company.
+    Scratch(Engine &engine, int count, int64_t least, int64_t wanted) : engine_(engine), count_(count) {
+        if (engine.shared_ && engine.free_cells() < least) {
+            engine.side_ = engine.make_context(std::max(wanted, kLeastCells), engine.scratch_count_, true);
+        }
+    }
     ~Scratch() {
+        if (engine_.shared_ && engine_.side_) {
+            engine_.side_.reset();
+            return;
+        }
         if (!engine_.shared_ && !engine_.side_) {
             return; // wiped
         }
         for (int i = 0; i < count_; ++i) {
-            llama_memory_seq_rm(llama_get_memory(engine_.side()), engine_.first_scratch_ + i, -1, -1);
+            llama_memory_seq_rm(llama_get_memory(engine_.side()), engine_.first_scratch() + i, -1, -1);
         }
     }
 
   private:
+    static constexpr int64_t kLeastCells = 256; // llama.cpp makes no fewer
+
     Engine &engine_;
     int count_;
 };
@@ -39,7 +50,7 @@ class Scorer {
         const int ids = engine_.scratch_count_ - 1;
         int cells = engine_.free_cells() - prompt_size_;
         size_t end = begin;
-        int id = engine_.first_scratch_;
+        int id = engine_.first_scratch();
         for (; end < continuations_.size() && static_cast<int>(end - begin) < ids; ++end) {
             cells -= static_cast<int>(continuations_[end].size()) - 1;
             if (cells < 0 && end > begin) {
@@ -49,7 +60,7 @@ class Scorer {
             feed(continuations_[end], scores_[end], id);
         }
         flush();
-        for (; id > engine_.first_scratch_; --id) {
+        for (; id > engine_.first_scratch(); --id) {
             llama_memory_seq_rm(llama_get_memory(engine_.side()), id, -1, -1);
         }
         return end;
@@ -61,7 +72,7 @@ class Scorer {
         int32_t token; // the one after the entry
     };
 
-    void share(int id) { llama_memory_seq_cp(llama_get_memory(engine_.side()), engine_.first_scratch_, id, -1, -1); }
+    void share(int id) { llama_memory_seq_cp(llama_get_memory(engine_.side()), engine_.first_scratch(), id, -1, -1); }
 
     void feed(const std::vector<int32_t> &tokens, std::vector<float> &scores, int id) {
         for (size_t i = 0; i + 1 < tokens.size(); ++i) {
@@ -70,7 +81,7 @@ class Scorer {
             }
             engine_.batch_->add_token(tokens[i], prompt_size_ + static_cast<int>(i), id, true);
             wanted_.push_back({&scores, tokens[i + 1]});
-            if (static_cast<int>(wanted_.size()) == engine_.outputs_) {
+            if (static_cast<int>(wanted_.size()) == std::min(engine_.outputs_, engine_.most_at_once())) {
                 flush();
             }
         }
@@ -121,14 +132,11 @@ std::vector<std::vector<float>> Engine::score(const Prompt &prompt,
     check_fits(prompt, static_cast<int>(std::min<size_t>(longest, 1 << 30)) - 1);
     std::vector<std::vector<float>> scores(continuations.size());
     std::lock_guard<std::mutex> lock(mutex_);
-    if (free_cells() < prompt.size() + static_cast<int>(longest)) {
-        throw ContextFullError("scoring needs " + std::to_string(prompt.size() + longest) +
-                               " free cells, the running sequences leave " + std::to_string(free_cells()) + " of " +
-                               std::to_string(llama_n_ctx(side())) + "; finish or cancel some");
-    }
+    const int64_t more = std::max<int64_t>(longest, 1) - 1; // the last token is not decoded
     const AdapterHold weights = adapter ? adapters_.hold(adapter) : nullptr;
+    const Scratch scratch(*this, scratch_count_, prompt.size() + more,
+                          std::min<int64_t>(context_size_, prompt.size() + scratch_count_ * more));
     use_adapter(side(), weights.get());
-    const Scratch scratch(*this, scratch_count_);
     try {
         score_locked(prompt, continuations, scores);
     } catch (const NotFiniteError &) {
@@ -140,7 +148,7 @@ std::vector<std::vector<float>> Engine::score(const Prompt &prompt,
 
 void Engine::score_locked(const Prompt &prompt, const std::vector<std::vector<int32_t>> &continuations,
                           std::vector<std::vector<float>> &scores) {
-    prefill(prompt, first_scratch_, PromptCursor::Outputs::last, [&](int, const float *logits) {
+    prefill(prompt, first_scratch(), PromptCursor::Outputs::last, [&](int, const float *logits) {
         const double total = log_sum_exp(logits, model_->tokenizer().size());
         for (size_t i = 0; i < continuations.size(); ++i) {
             scores[i].push_back(static_cast<float>(logits[continuations[i][0]] - total));
@@ -159,15 +167,10 @@ std::vector<float> Engine::logits(const Prompt &prompt, const RequestOptions &op
     const size_t vocabulary = model_->tokenizer().size();
     std::vector<float> all(vocabulary * prompt.size());
     std::lock_guard<std::mutex> lock(mutex_);
-    if (free_cells() < prompt.size()) {
-        throw ContextFullError("the prompt needs " + std::to_string(prompt.size()) +
-                               " free cells, the running sequences leave " + std::to_string(free_cells()) + " of " +
-                               std::to_string(llama_n_ctx(side())) + "; finish or cancel some");
-    }
     const AdapterHold weights = adapter ? adapters_.hold(adapter) : nullptr;
+    const Scratch scratch(*this, 1, prompt.size(), prompt.size());
     use_adapter(side(), weights.get());
-    const Scratch scratch(*this, 1);
-    prefill(prompt, first_scratch_, PromptCursor::Outputs::all, [&](int position, const float *logits) {
+    prefill(prompt, first_scratch(), PromptCursor::Outputs::all, [&](int position, const float *logits) {
         std::copy_n(logits, vocabulary, all.data() + vocabulary * position);
     });
     if (std::any_of(all.begin(), all.end(), [](float value) { return std::isnan(value); })) {
@@ -182,7 +185,7 @@ void Engine::prefill(const Prompt &prompt, int slot, PromptCursor::Outputs outpu
                      const std::function<void(int, const float *)> &sink) {
     PromptCursor cursor(prompt);
     const bool mixed = single_pass_ && prompt.has_rows();
-    const int most = outputs == PromptCursor::Outputs::all ? outputs_ : batch_size_;
+    const int most = std::min(outputs == PromptCursor::Outputs::all ? outputs_ : batch_size_, most_at_once());
     for (int position = 0; !cursor.done();) {
         batch_->begin(mixed ? Kind::rows : cursor.next_kind());
         const int fed = cursor.feed(*batch_, most, position, slot, outputs, mixed ? model_->table() : nullptr);
@@ -212,10 +215,15 @@ void Engine::check_fits(const Prompt &prompt, int more) const {
 }
 
 // Cells that score() and logits() may use: in a shared context those that no live sequence has claimed.
-int Engine::free_cells() { return static_cast<int>(llama_n_ctx(side()) - (shared_ ? claimed_cells() : 0)); }
+int Engine::free_cells() {
+    return static_cast<int>(llama_n_ctx(side()) - (side() == context_.get() ? claimed_cells() : 0));
+}
+
+// Entries of one decode: a side context may take fewer than a batch holds.
+int Engine::most_at_once() { return static_cast<int>(llama_n_batch(side())); }
 
 void Engine::wipe_side() {
-    if (shared_) {
+    if (shared_ && !side_) {
         drop_all(true);
     } else {
         side_.reset();

@@ -11,6 +11,7 @@ from models import numpy_llama
 from models.gguf_llama import TinyModel
 from personaplug_edge.engine import LLM
 from personaplug_edge.prompt import Prompt
+from personaplug_edge.sampling import Sampling
 
 TOLERANCE = 1e-3
 IDS = [1, 300, 270, 264, 401, 333, 290, 511, 260, 3]
@@ -62,6 +63,48 @@ def test_more_positions_than_one_decode_gives_logits_for(exact_llm: LLM, tiny: T
     np.testing.assert_allclose(
         exact_llm.logits(Prompt.tokens(ids)), numpy_llama.logits(tiny, numpy_llama.rows(tiny, ids)), atol=TOLERANCE
     )
+
+
+@pytest.mark.parametrize("options", [{"micro_batch": 64}, {"micro_batch": 3}, {"micro_batch": 64, "batch": 64}])
+def test_a_sliding_window_in_a_pool(tiny_window: TinyModel, options: dict[str, int]) -> None:
+    """Many prompts at once, longer than window and graph: the first token's log-probability is that of each alone."""
+    random = np.random.default_rng(3)
+    lengths = random.choice([100, 200, 300, 500], 30)
+    prompts = [Prompt.tokens([1, *random.integers(260, 512, length).tolist()]) for length in lengths]
+    first = Sampling(max_tokens=2, ignore_end=True, logprobs=1)
+    with exact(tiny_window.path, prefix_bytes=0) as alone:
+        expected = [alone.generate(prompt, first) for prompt in prompts]
+    with exact(tiny_window.path, sequences=5, cells=1500, prefix_bytes=0, **({"batch": 256} | options)) as pool:
+        found = pool.generate_all(prompts, first)
+        scores = pool.score(prompts[3], [[5, 6], [7]])
+    for one, other in zip(found, expected, strict=True):
+        assert one.tokens[0] == other.tokens[0]
+        assert one.logprobs[0] == pytest.approx(other.logprobs[0], abs=TOLERANCE)
+    with exact(tiny_window.path, prefix_bytes=0) as alone:
+        for a, b in zip(scores, alone.score(prompts[3], [[5, 6], [7]]), strict=True):
+            np.testing.assert_allclose(a, b, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", [{"sequences": 1, "cells": 256}, {"sequences": 2, "cells": 256}, {"mamba": True}])
+def test_scoring_does_not_depend_on_company(tiny: TinyModel, tiny_mamba: TinyModel, kind: dict[str, int]) -> None:
+    """Where others have claimed the cells, it has a place of its own as long as it lasts."""
+    options = dict(kind)
+    path = (tiny_mamba if options.pop("mamba", 0) else tiny).path
+    prompt, continuations = Prompt.tokens(IDS), [[5, 6, 7], [8], [9, 10]] * 10
+    with exact(path, context=256, **options) as llm:
+        expected = llm.score(prompt, continuations)
+        logits = llm.logits(prompt)
+        other = llm.submit(Prompt.tokens([1, 300]), Sampling(max_tokens=250, ignore_end=True))
+        scores = []
+        while not other.done:
+            scores.append((llm.score(prompt, continuations), llm.logits(prompt)))
+        assert len(other.result().tokens) == 250
+        assert len(scores) > 1
+        for found, after in scores:
+            np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=TOLERANCE)
+            np.testing.assert_allclose(after, logits, atol=TOLERANCE)
+        full = [[5] * (256 - len(IDS) + 1)]  # the last token needs no cell
+        assert len(llm.score(prompt, full)[0]) == len(full[0])
 
 
 def test_embedding_rows_are_the_table(exact_llm: LLM, tiny: TinyModel) -> None:
