@@ -61,7 +61,7 @@ def tiny_gemma(model_folder: Path) -> TinyModel:
 
 @pytest.fixture(scope="session")
 def tiny_window(model_folder: Path) -> TinyModel:
-    """Gemma 3 with a window of 24 positions in five of its six layers, which llama.cpp keeps in a cache of their own."""
+    """Gemma 3 with a window of 24 positions in five of its six layers, which have a cache of their own."""
     shape = Shape(architecture="gemma3", context=1024, window=24, layers=6, seed=2)
     return gguf_llama.write(model_folder / "window.gguf", shape)
 

@@ -48,9 +48,17 @@ void BeamPool::reserve(int64_t cells) {
     }
 }
 
+void BeamPool::shrink() {
+    if (queue_.empty() && live_.empty() && cells_ > least_cells_) {
+        context_.reset();
+        cells_ = free_cells_ = 0;
+    }
+}
+
 void BeamPool::step(Batch &batch, bool single_pass, std::vector<Event> &events) {
     receive();
     if (queue_.empty() && live_.empty()) {
+        shrink(); // after a failure
         return;
     }
     try {
@@ -61,6 +69,7 @@ void BeamPool::step(Batch &batch, bool single_pass, std::vector<Event> &events) 
         }
         generate(batch, events);
         prefill(batch, single_pass, events);
+        shrink();
     } catch (const NotFiniteError &) {
         drop_all(); // attention multiplies even the values of masked cells
         throw;
@@ -269,6 +278,7 @@ bool BeamPool::cancel(int64_t id, std::vector<Event> &events) {
     }
     events.push_back(group->end("cancelled"));
     retire(*group);
+    shrink();
     return true;
 }
 

@@ -23,7 +23,8 @@ class BeamPool {
     using Hold = std::function<AdapterHold(const AdapterRef &)>; // loads an adapter; throws AdapterError
     using Retired = std::function<void(const BeamGroup &)>;      // told of every group that ends
 
-    // `least_cells`: of the context, which is made at the first request and grows when a request needs more.
+    // `least_cells`: of the context, which is made at the first request. For one that needs more a larger one is made,
+    // and freed when nothing is left to run.
     BeamPool(const Model &model, MakeContext make, Hold hold, Retired retired, int64_t least_cells);
 
     // Queues a group; waits for no decode. Throws QueueFullError when `most` wait.
@@ -47,6 +48,7 @@ class BeamPool {
 
     void receive();
     void reserve(int64_t cells); // while nothing runs
+    void shrink();               // when nothing is left to run
     void admit();
     void expire(std::vector<Event> &events);
     void generate(Batch &batch, std::vector<Event> &events);

@@ -80,7 +80,8 @@ class Engine {
     std::vector<int64_t> submit_samples(Prompt prompt, const SamplingOptions &sampling, int count,
                                         const RequestOptions &options = {});
     // Queues a beam search, in a queue of its own: one event with the hypotheses when it ends. Of the options the
-    // deadline and the adapter count. Throws as submit().
+    // deadline and the adapter count. Throws as submit(); ContextFullError also when the beams would take too much
+    // memory.
     int64_t submit_beams(Prompt prompt, const BeamOptions &beams, const RequestOptions &options = {});
     // What happened in one round; empty when idle. Throws EngineError or GrammarError.
     std::vector<Event> step();
@@ -176,6 +177,7 @@ class Engine {
     void drop_all(bool wipe = false); // wipe: the cache's data too, and what was kept of it
 
     // engine_beams.cc
+    void check_beams(const BeamGroup &group, const BeamOptions &beams) const;
     void make_beam_pool();
 
     // scorer.cc

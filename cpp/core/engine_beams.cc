@@ -2,8 +2,15 @@
 #include <algorithm>
 
 #include "engine.h"
+#include "error.h"
 
 namespace personaplug {
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{1} << 30; // of cache for one beam search, or
+constexpr int64_t kMostTimes = 4;                // so many times what the engine itself has, if that is more
+
+} // namespace
 
 int64_t Engine::submit_beams(Prompt prompt, const BeamOptions &beams, const RequestOptions &options) {
     prompt.check(*model_);
@@ -15,6 +22,7 @@ int64_t Engine::submit_beams(Prompt prompt, const BeamOptions &beams, const Requ
     const int64_t id = next_id_++;
     auto group =
         std::make_unique<BeamGroup>(id, std::move(prompt), beams, model_->tokenizer(), limit, options.deadline);
+    check_beams(*group, beams);
     group->adapter = adapter;
     ++alive_;
     try {
@@ -24,6 +32,19 @@ int64_t Engine::submit_beams(Prompt prompt, const BeamOptions &beams, const Requ
         throw;
     }
     return id;
+}
+
+// The memory of a beam search is its caller's to choose, and everybody's to go without.
+void Engine::check_beams(const BeamGroup &group, const BeamOptions &beams) const {
+    const int64_t own = cache_bytes(pool_ > 0 ? pool_ : static_cast<int64_t>(context_size_) * sequence_count_);
+    const int64_t most = std::max(kMostBytes, kMostTimes * own);
+    const int64_t asked = cache_bytes(group.most_cells());
+    if (asked > most) {
+        throw ContextFullError("a beam search with " + std::to_string(beams.beams) + " beams and max_tokens " +
+                               std::to_string(beams.max_tokens) + " would take " + std::to_string(asked >> 20) +
+                               " MiB of cache after this prompt, this engine gives " + std::to_string(most >> 20) +
+                               "; lower beams or max_tokens");
+    }
 }
 
 void Engine::make_beam_pool() {

@@ -1,4 +1,4 @@
-"""What Engine.export_prefix gives, read and written by hand (cpp/core/prefix_file.cc, digest.cc): for bytes that lie."""
+"""What Engine.export_prefix gives, read and written by hand (cpp/core/prefix_file.cc, digest.cc): to lie."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,3 +319,34 @@ def test_logits_that_are_not_numbers_end_the_beam_search_only(model_folder: Path
         assert llm.beam_search(Prompt.tokens(IDS), Beams(max_tokens=5)) == expected
         tokens += [token for chunk in running for token in chunk.tokens]
         assert tokens == llm.generate(Prompt.tokens(IDS), Sampling(max_tokens=20, ignore_end=True)).tokens
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("how", ["ends", "cancelled"])
+def test_the_memory_of_many_long_beams_is_given_back(tiny: TinyModel, how: str) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with LLM.load(tiny.path, context=8192, **EXACT) as llm:
+        llm.beam_search(Prompt.tokens(IDS), Beams(beams=2, max_tokens=4))
+        before = resident()
+        sequence = llm.engine.submit_beams(Prompt.tokens(IDS), Beams(beams=32, max_tokens=8000))
+        llm.engine.step()
+        assert resident() - before > 100 << 20
+        if how == "cancelled":
+            llm.engine.cancel(sequence)
+        else:
+            llm.engine.reset()
+        llm.engine.step()
+        assert resident() - before < 30 << 20
+        assert llm.beam_search(Prompt.tokens(IDS), Beams(beams=2, max_tokens=4))[0].tokens
+
+
+def test_beams_that_would_take_too_much_memory_are_refused(tiny: TinyModel) -> None:
+    with LLM.load(tiny.path, context=1 << 17, **EXACT) as llm:
+        with pytest.raises(
+            ContextFullError, match=r"32 beams and max_tokens 1000000 would take 20\d\d MiB.*gives 1024;"
+        ):
+            llm.beam_search(Prompt.tokens(IDS), Beams(beams=32, max_tokens=10**6))
+        assert llm.engine.live == 0
+        assert llm.beam_search(Prompt.tokens(IDS), Beams(beams=2, max_tokens=4))[0].tokens
