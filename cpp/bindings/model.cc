@@ -63,7 +63,6 @@ void register_model(py::module_ &module) {
         .def_property_readonly("bos", [](const Model &model) { return model.tokenizer().bos(); })
         .def_property_readonly("eos", [](const Model &model) { return model.tokenizer().eos(); })
         .def_property_readonly("adds_bos", [](const Model &model) { return model.tokenizer().adds_bos(); })
-        .def_property_readonly("has_encoder", &Model::has_encoder)
         .def_property_readonly("is_mapped", &Model::is_mapped)
         .def(
             "tokenize",

@@ -43,7 +43,6 @@ class Model {
     int train_context() const { return llama_model_n_ctx_train(model_.get()); } // positions
     uint64_t parameter_count() const { return llama_model_n_params(model_.get()); }
     uint64_t size_bytes() const { return llama_model_size(model_.get()); }
-    bool has_encoder() const { return llama_model_has_encoder(model_.get()); }
     bool is_mapped() const { return mapped_; }
     // Recurrent and hybrid models keep a state instead of cells for every position.
     bool is_recurrent() const { return llama_model_is_recurrent(model_.get()) || llama_model_is_hybrid(model_.get()); }

@@ -58,7 +58,7 @@ class PromptCursor {
     // Whether rows are among the next `count` entries.
     bool rows_ahead(int count) const;
 
-    enum class Outputs { none, last, all };
+    enum class Outputs { last, all };
     // Adds up to `count` entries from here on at `position`, `position` + 1... A batch of rows takes tokens too when
     // `table` is given; otherwise only entries of the batch's kind are taken. Returns how many went in; the cursor
     // moves past them.

@@ -1,6 +1,7 @@
 #include "check.h"
 #include "digest.h"
 #include "prefix_cache.h"
+#include "state_check.h"
 
 using namespace personaplug;
 
@@ -127,4 +128,81 @@ TEST(prefixes_as_bytes) {
         digest.add(lie);
         read_prefixes(lie + digest.finish(), "model", "v");
     }
+}
+
+namespace {
+
+template <typename T> void append(std::string &text, T value) {
+    text.append(reinterpret_cast<const char *>(&value), sizeof(value));
+}
+
+// As llama.cpp writes a sequence: cells of these positions in the second of three streams, one layer.
+std::string state_of(const std::vector<int32_t> &positions, uint32_t transposed, bool extended) {
+    std::string state(8, 'h');
+    for (const uint32_t number : {uint32_t{3}, uint32_t{0}, static_cast<uint32_t>(positions.size())}) {
+        append(state, number);
+    }
+    for (const int32_t position : positions) {
+        append(state, position);
+        append(state, uint32_t{1});
+        state += std::string(extended ? 12 : 0, 'e');
+        append(state, int32_t{2});
+    }
+    append(state, transposed);
+    append(state, uint32_t{1});
+    append(state, int32_t{0});
+    append(state, uint64_t{5});
+    state += std::string(5 * positions.size(), 'k');
+    append(state, int32_t{0});
+    if (transposed != 0) {
+        append(state, uint32_t{4});
+        append(state, uint32_t{3});
+    } else {
+        append(state, uint64_t{12});
+    }
+    state += std::string(12 * positions.size(), 'v');
+    append(state, uint32_t{0}); // the third stream
+    return state;
+}
+
+} // namespace
+
+TEST(states_hold_the_positions_they_claim) {
+    const StateLayout plain;
+    StateLayout extended;
+    extended.extended = true;
+    StateLayout window;
+    window.window = true;
+    StateLayout recurrent;
+    recurrent.attention = false;
+    recurrent.recurrent = true;
+    for (const uint32_t transposed : {0u, 1u}) {
+        const std::string good = state_of({0, 2, 1, 3}, transposed, false);
+        CHECK(holds_positions(good, 4, plain));
+        CHECK(!holds_positions(good, 3, plain) && !holds_positions(good, 5, plain) && !holds_positions(good, 0, plain));
+        CHECK(!holds_positions(good, 4, extended) && !holds_positions(good, 4, recurrent));
+        CHECK(holds_positions(state_of({0, 2, 1, 3}, transposed, true), 4, extended));
+        CHECK(!holds_positions(state_of({0, 1, 1, 3}, transposed, false), 4, plain));
+        CHECK(!holds_positions(state_of({0, 1, 2, -1}, transposed, false), 4, plain));
+        CHECK(!holds_positions(state_of({2, 3}, transposed, false), 4, plain));
+        CHECK(holds_positions(state_of({2, 3}, transposed, false), 4, window));
+        CHECK(holds_positions(good + state_of({3, 2}, transposed, false).substr(8), 4, window));
+        CHECK(!holds_positions(good + state_of({1, 2}, transposed, false).substr(8), 4, window));
+        CHECK(!holds_positions(good + "x", 4, plain));
+        for (size_t i = 0; i < good.size(); ++i) {
+            CHECK(!holds_positions(good.substr(0, i), 4, plain));
+            std::string lie = good;
+            lie.replace(i, 8, 8, '\xFF');
+            for (const StateLayout &layout : {plain, extended, window, recurrent}) {
+                holds_positions(lie.substr(0, good.size()), 4, layout);
+            }
+        }
+    }
+    std::string state(8, 'h');
+    append(state, uint32_t{1});
+    append(state, int32_t{3});
+    append(state, uint32_t{0});
+    CHECK(holds_positions(state + "numbers", 4, recurrent));
+    CHECK(!holds_positions(state + "numbers", 5, recurrent));
+    CHECK(!holds_positions(state + "numbers", 4, plain));
 }

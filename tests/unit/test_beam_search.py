@@ -330,14 +330,14 @@ def test_the_memory_of_many_long_beams_is_given_back(tiny: TinyModel, how: str) 
     with LLM.load(tiny.path, context=8192, **EXACT) as llm:
         llm.beam_search(Prompt.tokens(IDS), Beams(beams=2, max_tokens=4))
         before = resident()
-        sequence = llm.engine.submit_beams(Prompt.tokens(IDS), Beams(beams=32, max_tokens=8000))
+        deadline = RequestOptions(deadline=0.5) if how == "ends" else None
+        sequence = llm.engine.submit_beams(Prompt.tokens(IDS), Beams(beams=32, max_tokens=8000), deadline)
         llm.engine.step()
         assert resident() - before > 100 << 20
         if how == "cancelled":
             llm.engine.cancel(sequence)
-        else:
-            llm.engine.reset()
-        llm.engine.step()
+        while llm.engine.live:
+            llm.engine.step()
         assert resident() - before < 30 << 20
         assert llm.beam_search(Prompt.tokens(IDS), Beams(beams=2, max_tokens=4))[0].tokens
 
