@@ -155,6 +155,11 @@ BAD: tuple[dict[str, Any], ...] = (
     {"top_p": float("nan")},
     {"min_p": 1},
     {"repetition_penalty": 0},
+    {"repetition_penalty": 5e-7},
+    {"repetition_penalty": 2e6},
+    {"presence_penalty": -2e6},
+    {"frequency_penalty": 2e6},
+    {"logit_bias": {1: 2e6}},
     {"presence_penalty": float("nan")},
     {"frequency_penalty": float("inf")},
     {"penalty_window": -2},
@@ -175,6 +180,25 @@ def test_hints_are_held_to_what_the_engine_takes(plug: PersonaPlug, bad: dict[st
     assert hint_fault(*hint).startswith(f"{hint[0]}: expected ")
     with pytest.raises(SamplingError):
         plug.generate(REQUEST, sampling=Sampling(**bad))
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"repetition_penalty": 9e5},
+        {"presence_penalty": -9e5},
+        {"frequency_penalty": 9e5},
+        {"logit_bias": {1: -float("inf"), 2: 9e5}},
+        {"top_p": 1, "temperature": 1.0},
+        {"min_p": 0, "temperature": 1.0},
+        {"penalty_window": 1 << 20},
+        {"seed": 2**32 - 2},
+    ],
+    ids=str,
+)
+def test_what_the_engine_takes_may_be_hinted_at(plug: PersonaPlug, good: dict[str, Any]) -> None:
+    assert [hint_fault(*hint) for hint in good.items()] == [""] * len(good)
+    plug.generate(REQUEST, sampling=Sampling(max_tokens=1, **good))
 
 
 def test_every_option_can_be_hinted_at() -> None:
